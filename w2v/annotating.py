@@ -1,0 +1,50 @@
+"""What ``w2v annotate`` does with one clip: detect, hold against geometry, filter, store."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from w2v import __version__, bundles
+from w2v.detectors import crosscheck, filters
+from w2v.detectors.filters import Filters
+from w2v.footage import BundleFootage
+from w2v.kinds import Detector
+from w2v.provenance import digest
+from w2v.records import Clip
+
+
+def annotate(
+    clip: Clip, folder: Path, root: Path, detector: Detector, typed: str, chosen: Filters
+) -> tuple[Clip, bool]:
+    """Return the clip with boxes, and whether they were already there.
+
+    Boxes are found again unless the same detector, with the same weights, options and filters,
+    found them in the same frames.
+
+    Raises:
+        BadFile: A frame or another part of the bundle cannot be read.
+    """
+    footage = BundleFootage(clip, folder)
+    describe = getattr(detector, "describe", dict)
+    made: dict[str, Any] = {
+        "detector": typed,
+        "model": describe(),
+        "filters": asdict(chosen),
+        "frames": digest([(f.name, f.stat().st_size, _fingerprint(f)) for f in footage.files]),
+        "version": __version__,
+    }
+    cached = bundles.read_boxes_meta(folder) == made
+    if not cached:
+        boxes = detector.detect(footage)
+        if footage.masks is None:
+            boxes = crosscheck.check(footage, boxes)
+        boxes = filters.apply(boxes, clip.intrinsics, chosen)
+        bundles.write_boxes(folder, boxes, clip.intrinsics, len(footage.files), made)
+    return bundles.read(folder, root), cached
+
+
+def _fingerprint(file: Path) -> str:
+    """Return a digest of a frame's bytes."""
+    return digest(file.read_bytes().hex())

@@ -1,0 +1,171 @@
+"""What can be guessed of an answer from the words of its question, without the pictures.
+
+Two guessers learn from the text of other scenes' questions: naive Bayes on word pairs, and trees
+on the numbers in it (moves, boxes, how far a box went and how it grew) with the commonest words.
+``w2v validate --check blind`` reports what they earn; ``--balance answers`` takes it from them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from sklearn.ensemble import ExtraTreesClassifier, HistGradientBoostingClassifier
+from sklearn.feature_extraction.text import CountVectorizer
+from sklearn.naive_bayes import MultinomialNB
+from threadpoolctl import threadpool_limits
+
+from w2v import boxes as grids
+from w2v import motion
+from w2v.provenance import draw, seed_of
+from w2v.records import Move, Quad, Question
+
+FOLDS = 5
+TOKEN = r"[a-z]+|\d+(?:\.\d+)?"
+WORDS = 60  # how many of the commonest words the trees are told of
+TRAIN = 5000  # how many questions a guesser learns from at most; more hardly helps it
+
+
+def scene_of(question: Question) -> str:
+    """Return what must not be both learned from and guessed: the scene, as far as it is known."""
+    return question.scene or question.clip or question.id
+
+
+def folds(scenes: Sequence[str], salt: str) -> np.ndarray:
+    """Return (N,) int fold numbers; a scene is in one fold, folds have as many scenes each.
+
+    There are fewer than ``FOLDS`` where there are fewer scenes.
+    """
+    order = sorted(set(scenes), key=lambda scene: (seed_of("fold", salt, scene), scene))
+    number = {scene: k % FOLDS for k, scene in enumerate(order)}
+    return np.array([number[scene] for scene in scenes], dtype=int)
+
+
+# ── what a text says in numbers ───────────────────────────────────────────────────────────────
+
+
+def numbers(text: str) -> list[float]:
+    """Return what a prompt says in numbers; 0 where it does not say it."""
+    return [*_of_moves(motion.parse(text)), *_of_boxes(grids.find(text))]
+
+
+def _of_moves(moves: Sequence[Move]) -> list[float]:
+    """Return amounts by verb, how round they are, and the order of the verbs."""
+    amount = dict.fromkeys(motion.VERBS, 0.0)
+    for move in moves:
+        amount[move.verb] += move.amount
+    net = [amount[one] - amount[other] for one, other in zip(*[iter(motion.VERBS)] * 2, strict=True)]
+    places = [1.0 + motion.VERBS.index(move.verb) for move in moves[:3]]
+    # Claims that were changed by a fixed step show in the remainder ("turn left 35 degrees").
+    turns = [move.amount % 10 for move in moves if motion.is_turn(move)]
+    walks = [round(move.amount * 10) % 5 for move in moves if not motion.is_turn(move)]
+    return [
+        *amount.values(),
+        *net,
+        *(places + [0.0] * 3)[:3],
+        float(len(moves)),
+        max(turns, default=0.0),
+        float(max(walks, default=0)),
+    ]
+
+
+def _of_boxes(found: Sequence[Quad]) -> list[float]:
+    """Return place and size of the first two boxes, and what became of the one in the other."""
+    described: list[float] = []
+    for box in (*found, (0.0,) * 4, (0.0,) * 4)[:2]:
+        width, height = box[2] - box[0], box[3] - box[1]
+        described += [*box, (box[0] + box[2]) / 2, (box[1] + box[3]) / 2, width, height]
+        described.append(width * height)
+    if len(found) < 2:
+        return [*described, *[0.0] * 7, float(len(found))]
+    one, other = found[:2]
+    right = (other[0] + other[2] - one[0] - one[2]) / 2
+    down = (other[1] + other[3] - one[1] - one[3]) / 2
+    wider = _log_ratio(other[2] - other[0], one[2] - one[0])
+    higher = _log_ratio(other[3] - other[1], one[3] - one[1])
+    shared = grids.iou(one, other)
+    grown = [wider, higher, abs(wider + higher), shared]
+    return [*described, right, down, math.hypot(right, down), *grown, float(len(found))]
+
+
+def _log_ratio(one: float, other: float) -> float:
+    return math.log(max(one, 1.0) / max(other, 1.0))
+
+
+# ── guessers ──────────────────────────────────────────────────────────────────────────────────
+
+Guesser = Callable[[Sequence[str], np.ndarray, Sequence[str], np.ndarray, np.ndarray], Any]
+
+
+def _words(texts: Sequence[str], at: np.ndarray, train: np.ndarray, test: np.ndarray) -> Any:
+    """Return guesses of naive Bayes on words and pairs of words."""
+    count = CountVectorizer(ngram_range=(1, 2), token_pattern=TOKEN, binary=True, max_features=5000)
+    learned = count.fit_transform([texts[i] for i in train])
+    model = MultinomialNB().fit(learned, at[train])
+    return model.classes_, model.predict_proba(count.transform([texts[i] for i in test]))
+
+
+def _trees(texts: Sequence[str], at: np.ndarray, train: np.ndarray, test: np.ndarray) -> Any:
+    """Return guesses of trees on numbers and common words."""
+    count = CountVectorizer(token_pattern=TOKEN, binary=True, max_features=WORDS)
+    common = [count.fit_transform([texts[i] for i in train]), count.transform([texts[i] for i in test])]
+    told = [
+        np.hstack([[numbers(texts[i]) for i in part], words.toarray()])
+        for part, words in zip((train, test), common, strict=True)
+    ]
+    if len(set(at[train])) == 2:
+        model = HistGradientBoostingClassifier(
+            max_iter=60, max_leaf_nodes=15, early_stopping=False, random_state=0
+        )
+    else:
+        model = ExtraTreesClassifier(n_estimators=50, min_samples_leaf=3, random_state=0)
+    model.fit(told[0], at[train])
+    return model.classes_, model.predict_proba(told[1])
+
+
+GUESSERS: dict[str, Callable[..., Any]] = {"words": _words, "trees": _trees}
+
+
+def out_of_fold(
+    guesser: str, texts: Sequence[str], answers: Sequence[str], scenes: Sequence[str], salt: str
+) -> tuple[list[str], np.ndarray] | None:
+    """Guess every answer from the questions of other scenes.
+
+    Args:
+        guesser: A name in ``GUESSERS``.
+        texts: N prompts.
+        answers: N answers, as classes.
+        scenes: N scenes, see ``scene_of``.
+        salt: Names this way to cut the scenes into folds.
+
+    Returns:
+        The C classes in order, and (N, C) float64 probabilities; None where there is one scene
+        only, and so nothing to learn from.
+    """
+    fold = folds(scenes, salt)
+    if len(set(fold)) < 2:
+        return None
+    names = sorted(set(answers))
+    at = np.array([names.index(answer) for answer in answers])
+    guessed = np.zeros((len(texts), len(names)))
+    # One thread: sums of floats depend on how many threads share them, and so would the rows kept.
+    with threadpool_limits(1):
+        for number in sorted(set(fold)):
+            test = np.flatnonzero(fold == number)
+            train = _some(np.flatnonzero(fold != number), texts)
+            if len(set(at[train])) == 1:
+                guessed[test, at[train[0]]] = 1.0
+                continue
+            classes, chances = GUESSERS[guesser](texts, at, train, test)
+            guessed[test[:, None], classes] = chances
+    return names, guessed
+
+
+def _some(places: np.ndarray, texts: Sequence[str]) -> np.ndarray:
+    """Return at most ``TRAIN`` places, chosen by a hash of the text and where it stands."""
+    if len(places) <= TRAIN:
+        return places
+    order = sorted(places.tolist(), key=lambda i: (draw(1 << 62, "train", texts[i]), i))
+    return np.array(sorted(order[:TRAIN]))

@@ -1,0 +1,130 @@
+"""The ``w2v`` command: a list of subcommands, signals and exit codes, and nothing else."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+
+from w2v import __version__, errors, plugins
+from w2v.commands import (
+    annotate,
+    build_tasks,
+    completion,
+    convert,
+    demo,
+    doctor,
+    render,
+    report,
+    scenes,
+    score,
+    validate,
+)
+from w2v.commands import plugins as plugins_command
+
+
+def _load_files(ctx: Any, param: Any, files: tuple[Path, ...]) -> None:
+    for path in files:
+        plugins.register_file(path)
+
+
+class Plugged(click.Group):
+    """A group that asks plugins for commands only when it has to."""
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Return a built-in command at once, or look for it among the plugins."""
+        if cmd_name not in self.commands:
+            self._ask_plugins(cmd_name)
+        return super().get_command(ctx, cmd_name)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command, or name the nearest one."""
+        if args and self.get_command(ctx, args[0]) is None and not args[0].startswith("-"):
+            unknown = errors.UnknownName("command", args[0], self.commands, plugins.broken)
+            ctx.fail(unknown.message)
+        return super().resolve_command(ctx, args)
+
+    def _ask_plugins(self, name: str) -> None:
+        built_in = set(self.commands)
+        plugins.discover(name)
+        plugins.pm.hook.w2v_commands(cli=self)
+        if name not in self.commands:
+            plugins.discover()
+            plugins.pm.hook.w2v_commands(cli=self)
+        self._added = set(self.commands) - built_in
+
+
+SETTINGS: dict[str, Any] = {
+    "auto_envvar_prefix": "W2V",
+    "help_option_names": ["-h", "--help"],
+    "max_content_width": 100,
+}
+
+
+@click.group(cls=Plugged, context_settings=SETTINGS)
+@click.version_option(__version__, prog_name="w2v")
+@click.option(
+    "--plugin",
+    "files",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    multiple=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_load_files,
+    help="Load a plugin from a Python file. Repeatable.",
+)
+def cli() -> None:
+    """Teach vision-language models with what world models imagine.
+
+    \b
+    w2v render --teacher sim --scenes 20 -o d | w2v annotate --detector oracle \\
+      | w2v build-tasks | w2v validate > questions.jsonl
+    """
+
+
+for _command in (
+    scenes.scenes,
+    render.render,
+    annotate.annotate,
+    build_tasks.build_tasks,
+    validate.validate,
+    score.score,
+    convert.convert,
+    report.report,
+    demo.demo,
+    plugins_command.plugins_group,
+    doctor.doctor,
+    completion.completion,
+):
+    cli.add_command(_command)
+
+
+def _interrupt(number: int, frame: Any) -> NoReturn:
+    """Leave as for an exception, so that half-written files are cleaned up; exit 75."""
+    raise SystemExit(errors.INTERRUPTED)
+
+
+def main() -> None:
+    """Run from the shell: 75 when told to stop, 130 on Ctrl-C, 141 when the pipe was closed."""
+    for name in ("SIGTERM", "SIGUSR1"):
+        signal.signal(getattr(signal, name), _interrupt)
+    try:
+        code = cli.main(standalone_mode=False)
+    except click.exceptions.Abort:
+        code = errors.CTRL_C
+    except KeyboardInterrupt:
+        code = errors.CTRL_C
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except BrokenPipeError:
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, sys.stdout.fileno())
+        code = errors.CLOSED_PIPE
+    sys.exit(code if isinstance(code, int) else errors.DONE)

@@ -1,0 +1,263 @@
+"""What a plugin must be able to do: one small protocol for each kind of thing, no base classes.
+
+Shapes: T frames, H x W pixels, N objects. Poses are (T, 4, 4) float64, camera-to-world, meters,
+x right, y down, z forward; pose 0 is the identity. Frames are (H, W, 3) uint8 sRGB. Depth is
+z-depth in meters, float32, 0 where unknown. A right turn is a positive yaw.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+from w2v.records import Box, Clip, Gold, Intrinsics, Move, Question, Scene
+
+if TYPE_CHECKING:
+    from numpy import ndarray as Array
+
+
+@dataclass(frozen=True, kw_only=True)
+class Offer:
+    """What a plugin offers under one name: how to build it, and what one must know before.
+
+    ``may_train`` says whether its output may train another model (None: unclear).
+    ``can`` holds capability words: ``makes-scenes`` (needs no input), ``random-access`` (may be
+    asked for single poses of a path), ``needs-depth``, ``needs-truth`` (reads what a simulator
+    knows), ``gpu``.
+    """
+
+    make: Callable[..., Any]
+    licence: str = ""
+    may_train: bool | None = None
+    can: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Anchor:
+    """The picture a teacher starts from, already cropped and resized to the output size.
+
+    ``image`` is (H, W, 3) uint8, None until a teacher that makes its own picture has made it;
+    ``depth`` is (H, W) float32 meters where known. Frames come out in the same ``camera``.
+    """
+
+    camera: Intrinsics
+    image: Array | None = None
+    depth: Array | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Thing:
+    """An object that a simulator put in a scene; ``id`` is its value in the masks."""
+
+    id: int
+    label: str
+    attributes: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rendered:
+    """What a teacher made of one path, one frame per pose.
+
+    Args:
+        frames: (T, H, W, 3) uint8.
+        depth: (T, H, W) float32 meters, 0 unknown.
+        valid: (T, H, W) bool, pixels that rest on evidence (not invented or filled).
+        masks: (T, H, W) uint16 ids of ``things``, 0 for none.
+        visible: (T, N) share of each thing that is in the frame and not hidden.
+        poses: (T, 4, 4) as executed, where they differ from what was asked.
+        units_per_meter: 1.0 for a metric teacher, None where the scale is unknown.
+        notes: Anything else worth keeping with the clip; plain JSON.
+    """
+
+    frames: Sequence[Array]
+    depth: Sequence[Array] | None = None
+    valid: Sequence[Array] | None = None
+    masks: Sequence[Array] | None = None
+    things: Sequence[Thing] = ()
+    visible: Array | None = None
+    poses: Array | None = None
+    units_per_meter: float | None = None
+    notes: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CameraPath:
+    """A path to render: (T, 4, 4) ``poses``, and the ``moves`` that they walk.
+
+    ``seed`` is a hash of scene, trajectory and the user's seed: a teacher that draws at random
+    seeds with it, so that a path comes out the same whatever else is rendered beside it.
+    """
+
+    poses: Array
+    moves: tuple[Move, ...] = ()
+    seed: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Refused:
+    """A path that a teacher will not render, in a word (collision, coverage, …) and a sentence."""
+
+    reason: str
+    detail: str = ""
+
+
+class Teacher(Protocol):
+    """A world model: a picture and camera paths in, frames out."""
+
+    def render(
+        self, scene: Scene, anchor: Anchor, paths: Sequence[CameraPath]
+    ) -> Iterator[Rendered | Refused]:
+        """Yield one result per path, with one frame per pose, in order.
+
+        Work that is done once per scene comes before the first yield; clean up in ``finally``.
+        """
+        ...
+
+
+@runtime_checkable
+class CompletesAnchor(Protocol):
+    """A teacher that can make or complete the anchor: its picture, its depth."""
+
+    def anchor(self, scene: Scene, anchor: Anchor) -> Anchor:
+        """Return the anchor with picture and depth filled in as far as this teacher can."""
+        ...
+
+
+@runtime_checkable
+class MakesScenes(Protocol):
+    """A teacher that needs no input."""
+
+    def scenes(self, number: int, seed: int) -> Iterator[Scene]:
+        """Yield that many scenes; scene k of a seed is the same whatever ``number`` is."""
+        ...
+
+
+@runtime_checkable
+class KnowsWalls(Protocol):
+    """A teacher that can tell whether a camera would bump into something."""
+
+    def collides(self, scene: Scene, poses: Array) -> bool:
+        """Return whether walking through these (T, 4, 4) poses hits anything."""
+        ...
+
+
+@runtime_checkable
+class GivesTrajectories(Protocol):
+    """A teacher that can only show certain paths, such as recorded ones."""
+
+    def trajectories(self, scene: Scene) -> list[tuple[str, tuple[Move, ...]]]:
+        """Return (name, moves) of every path of a scene that it can show."""
+        ...
+
+
+class Footage(Protocol):
+    """All there is to see in a clip; each part is read from disk when it is asked for."""
+
+    clip: Clip
+
+    @property
+    def frames(self) -> Sequence[Array]:
+        """(T, H, W, 3) uint8 of every stored frame, in order."""
+        ...
+
+    @property
+    def masks(self) -> Sequence[Array] | None:
+        """(T, H, W) uint16 of a simulator, or None."""
+        ...
+
+    @property
+    def things(self) -> Sequence[Thing]:
+        """The simulator's objects."""
+        ...
+
+    @property
+    def visible(self) -> Array | None:
+        """(T, N) visible share of each thing, or None."""
+        ...
+
+
+class Detector(Protocol):
+    """Finds objects in frames and follows each one under one ``track`` number."""
+
+    def detect(self, footage: Footage) -> list[Box]:
+        """Return the boxes of all stored frames, in frame order."""
+        ...
+
+
+class Task(Protocol):
+    """Turns the clips of one scene into questions; none, where the clips do not suit."""
+
+    def __call__(self, clips: Sequence[Clip], drop: Callable[[str], None]) -> Iterator[Question]:
+        """Yield questions with their gold answers.
+
+        Args:
+            clips: All clips of one scene, in order.
+            drop: Called with a reason for each question that could not be asked.
+        """
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Problem:
+    """What a check found wrong with one question: a word for the count, and a sentence."""
+
+    reason: str
+    detail: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """What a check says of the whole set: figures to report, and why it fails, if it does."""
+
+    figures: Mapping[str, Any] = field(default_factory=dict)
+    failures: Sequence[str] = ()
+
+
+class Check(Protocol):
+    """Looks at questions one by one, and at the end at the whole."""
+
+    def row(self, question: Question) -> Problem | None:
+        """Return why this question must be rejected, or None."""
+        ...
+
+    def whole(self, kept: Iterable[Question]) -> Verdict:
+        """Judge the questions that were kept; called once, after the last row."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Grade:
+    """A score, the parts it is made of, and what was read out of the response (None: nothing)."""
+
+    score: float
+    parts: Mapping[str, float]
+    parsed: str | None
+
+
+class Reward(Protocol):
+    """Grades one response."""
+
+    def __call__(self, gold: Gold, response: str) -> Grade | None:
+        """Return the grade, or None for a task this reward does not grade."""
+        ...
+
+
+class Student(Protocol):
+    """A vision-language model that answers."""
+
+    def answer(self, questions: Sequence[Question]) -> list[str]:
+        """Return one response per question, in order."""
+        ...
+
+
+class Benchmark(Protocol):
+    """A fixed set of questions and the scoring its authors use."""
+
+    def questions(self) -> Iterator[Question]:
+        """Yield the questions, always in the same order."""
+        ...
+
+    def score(self, question: Question, response: str) -> float:
+        """Return the authors' score in [0, 1]."""
+        ...

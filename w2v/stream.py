@@ -1,0 +1,354 @@
+"""Records in and out of the pipe. Standard output carries JSONL and nothing else."""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import json
+
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TextIO, TypeVar
+
+import jsonlines
+from tqdm import tqdm
+
+from w2v import errors
+from w2v.errors import BadFile, BadLine, BadRecord, W2VError
+from w2v.records import Record
+
+try:
+    import orjson
+except ImportError:  # the light core does without; the bytes written are the same
+    orjson = None  # type: ignore[assignment]
+
+R = TypeVar("R", bound=Record)
+T = TypeVar("T")
+
+
+def loads(text: str | bytes) -> Any:
+    """Return parsed JSON.
+
+    Raises:
+        ValueError: The text is not JSON; NaN and Infinity are not.
+    """
+    return orjson.loads(text) if orjson else json.loads(text, parse_constant=_not_json)
+
+
+def dumps(value: Any) -> str:
+    """Return compact JSON on one line.
+
+    Raises:
+        ValueError: A number in it is not finite.
+    """
+    if orjson and _finite(value):
+        return orjson.dumps(value).decode()
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+
+
+def _not_json(name: str) -> Any:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _finite(value: Any) -> bool:
+    """Return whether no float in nested JSON is NaN, infinite, or written with an exponent."""
+    if isinstance(value, float):
+        return value == 0 or 1e-4 <= abs(value) < 1e16
+    if isinstance(value, dict):
+        return all(map(_finite, value.values()))
+    return all(map(_finite, value)) if isinstance(value, list | tuple) else True
+
+
+def open_input(path: str) -> TextIO:
+    """Open a JSONL file, or stdin for ``-``, so that broken text is met line by line."""
+    if path == "-":
+        sys.stdin.reconfigure(encoding="utf-8-sig", errors="surrogateescape")  # type: ignore[union-attr]
+        return sys.stdin
+    try:
+        return open(path, encoding="utf-8-sig", errors="surrogateescape", newline=None)
+    except OSError as error:
+        raise BadFile(f"{path}: {error.strerror}") from error
+
+
+def raw(lines: Iterable[str], source: str) -> Iterator[tuple[int, str, dict[str, Any] | BadLine]]:
+    """Yield (line number, text, parsed object or what is wrong with it); blank lines pass."""
+    reader = jsonlines.Reader(lines, loads=loads)
+    while True:
+        try:
+            value = reader.read(type=dict, skip_empty=True)
+            yield reader._lineno, "", value
+        except EOFError:
+            return
+        except jsonlines.InvalidLineError as error:
+            what = str(error).rpartition(" (line ")[0] or str(error)
+            yield error.lineno, str(error.line), BadLine(source, error.lineno, what)
+
+
+def write_atomic(path: Path, text: str | bytes) -> None:
+    """Write a file under a temporary name in the same folder, then rename it."""
+    data = text.encode() if isinstance(text, str) else text
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as out:
+            out.write(data)
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+@contextlib.contextmanager
+def own_stdout() -> Iterator[TextIO]:
+    """Yield the real standard output; send every stray print, from Python or C, to stderr."""
+    real = sys.stdout
+    with contextlib.ExitStack() as stack:
+        try:
+            fd = real.fileno()
+        except (OSError, ValueError):  # click's CliRunner has no file descriptors
+            out: TextIO = real
+        else:
+            real.flush()
+            out = stack.enter_context(os.fdopen(os.dup(fd), "w", encoding="utf-8", newline="\n"))
+            os.dup2(sys.stderr.fileno(), fd)
+            stack.callback(lambda: os.dup2(out.fileno(), fd))
+        stack.enter_context(contextlib.redirect_stdout(sys.stderr))
+        yield out
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """The options that mean the same for every stage."""
+
+    root: Path = Path(".")
+    shard: tuple[int, int] = (0, 1)
+    limit: int | None = None
+    dry_run: bool = False
+    summary: Path | None = None
+    rejects: Path | None = None
+    on_error: str = "fail"
+    quiet: bool = False
+    verbose: bool = False
+
+
+@dataclass
+class Stage:
+    """One run of one stage: reads, writes, counts, and says at the end what became of what.
+
+    ``read`` counts inputs, ``write`` outputs, ``drop`` what a rule left out by reason, ``fail``
+    what could not be done. Failures go to the rejects file and the exit code.
+    """
+
+    name: str
+    settings: Settings
+    out: TextIO
+    unit: str = "records"
+    inputs: int = 0
+    outputs: int = 0
+    dropped: collections.Counter[str] = field(default_factory=collections.Counter)
+    failed: collections.Counter[str] = field(default_factory=collections.Counter)
+    notes: dict[str, Any] = field(default_factory=dict)
+    _rejects: TextIO | None = None
+    _started: float = field(default_factory=time.monotonic)
+
+    def read(self, kind: type[R], path: str) -> Iterator[R]:
+        """Yield one record per line, lazily, so that a pipe stays a pipe; bad lines ``fail``."""
+        with contextlib.ExitStack() as stack:
+            lines = open_input(path)
+            if path != "-":
+                stack.enter_context(lines)
+            source = "<stdin>" if path == "-" else path
+            for number, text, value in raw(lines, source):
+                try:
+                    if isinstance(value, BadLine):
+                        raise value
+                    record = kind.from_json(value)
+                except BadLine as error:
+                    self.fail("bad line", error, text)
+                except BadRecord as error:
+                    wrong = BadLine(source, number, error.what, error.hint)
+                    self.fail("bad record", wrong, dumps(value) if isinstance(value, dict) else "")
+                else:
+                    yield record
+
+    def write(self, record: Record) -> None:
+        """Write one record as a line and flush it: a line is a receipt."""
+        self.write_row(record.to_json())
+
+    def write_row(self, row: dict[str, Any]) -> None:
+        """Write one line and flush it."""
+        self.outputs += 1
+        if not self.settings.dry_run:
+            self.out.write(dumps(row) + "\n")
+            self.out.flush()
+
+    def drop(self, reason: str, count: int = 1) -> None:
+        """Count what a rule left out."""
+        self.dropped[reason] += count
+
+    def fail(self, reason: str, error: W2VError, item: str = "") -> None:
+        """Count an item that could not be done; list it; stop at once under ``fail``."""
+        if self.settings.on_error == "fail":
+            raise error
+        self.failed[reason] += 1
+        self.log(f"skipped: {error.message}")
+        self.reject(reason, error.what, item)
+
+    def reject(self, reason: str, what: str, item: str = "") -> None:
+        """Put one line into the rejects file, if one was asked for."""
+        if self.settings.rejects is None or self.settings.dry_run:
+            return
+        if self._rejects is None:
+            self._rejects = open(self.settings.rejects, "w", encoding="utf-8")
+        item = item.encode("utf-8", "backslashreplace").decode()
+        line = {"stage": self.name, "reason": reason, "what": what, "item": item}
+        self._rejects.write(dumps(line) + "\n")
+        self._rejects.flush()
+
+    def log(self, text: str) -> None:
+        """Say something on stderr unless ``--quiet``."""
+        if not self.settings.quiet:
+            tqdm.write(f"w2v {self.name}: {text}", file=sys.stderr)
+
+    def detail(self, text: str) -> None:
+        """Say something on stderr with ``--verbose`` only."""
+        if self.settings.verbose:
+            self.log(text)
+
+    def progress(self, items: Iterable[T], total: int | None = None) -> Iterator[T]:
+        """Yield the items and count them; show how far they are on stderr.
+
+        A bar on a terminal; elsewhere a line every half minute.
+        """
+        lines = not sys.stderr.isatty()
+        yield from tqdm(
+            items,
+            total=total,
+            desc=f"w2v {self.name}",
+            unit=f" {self.unit}",
+            disable=self.settings.quiet,
+            file=_Lines(sys.stderr) if lines else sys.stderr,
+            mininterval=30 if lines else 0.2,
+            delay=30 if lines else 0.5,
+            leave=False,
+        )
+
+    def figures(self) -> dict[str, Any]:
+        """Return what became of what, as plain JSON."""
+        return {
+            "stage": self.name,
+            "in": self.inputs,
+            "out": self.outputs,
+            "dropped": dict(sorted(self.dropped.items())),
+            "failed": dict(sorted(self.failed.items())),
+            **self.notes,
+            "seconds": round(time.monotonic() - self._started, 2),
+        }
+
+    def close(self) -> None:
+        """Say what became of what, on stderr and in the summary file."""
+        told = f"{self.inputs} in, {self.outputs} out"
+        for word, counts in (("dropped", self.dropped), ("FAILED", self.failed)):
+            if counts:
+                reasons = ", ".join(f"{name} {n}" for name, n in counts.most_common())
+                told += f", {counts.total()} {word} ({reasons})"
+        self.log(told + (" [dry run: nothing written]" if self.settings.dry_run else ""))
+        if self.settings.summary:
+            write_atomic(self.settings.summary, dumps(self.figures()) + "\n")
+        if self._rejects:
+            self._rejects.close()
+
+    @property
+    def exit_code(self) -> int:
+        """3 where items failed and were skipped, else 0."""
+        return errors.SKIPPED if self.failed else errors.DONE
+
+
+class _Lines:
+    """Turns the carriage returns of a progress bar into lines, for log files."""
+
+    def __init__(self, file: TextIO) -> None:
+        self.file = file
+
+    def write(self, text: str) -> None:
+        text = text.strip("\r\n ")
+        if text:
+            self.file.write(text + "\n")
+
+    def flush(self) -> None:
+        self.file.flush()
+
+
+@contextlib.contextmanager
+def stage(name: str, settings: Settings, unit: str = "records") -> Iterator[Stage]:
+    """Run one stage: own stdout, count, and close with the summary and the exit code.
+
+    A full disk, a read-only folder and the like end with one message and exit 1.
+    """
+    import click
+
+    with own_stdout() as out:
+        running = Stage(name=name, settings=settings, out=out, unit=unit)
+        try:
+            yield running
+            out.flush()
+        except BrokenPipeError:
+            _forget(out)
+            raise
+        except OSError as error:
+            where = f"{error.filename}: " if error.filename else ""
+            raise BadFile(f"{where}{error.strerror or error}", _hint(error)) from error
+        running.close()
+    if running.exit_code:
+        click.get_current_context().exit(running.exit_code)
+
+
+def _hint(error: OSError) -> str:
+    import errno
+
+    return {
+        errno.ENOSPC: "free some space and run the same command again; it continues",
+        errno.EDQUOT: "free some quota and run the same command again; it continues",
+        errno.EACCES: "choose a folder you may write to",
+        errno.EROFS: "choose a folder you may write to",
+        errno.EMFILE: "raise the limit of open files (ulimit -n)",
+    }.get(error.errno or 0, "")
+
+
+def _forget(out: TextIO) -> None:
+    """Point a closed pipe at nothing, so that closing it later does not complain."""
+    with contextlib.suppress(OSError, ValueError):
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, out.fileno())
+        os.close(null)
+
+
+def take(items: Iterable[T], shard: tuple[int, int], limit: int | None) -> Iterator[T]:
+    """Yield items i, i+n, i+2n, … of the first ``limit``."""
+    for number, item in enumerate(items):
+        if limit is not None and number >= limit:
+            return
+        if number % shard[1] == shard[0]:
+            yield item
+
+
+def grouped(items: Iterable[T], key: Callable[[T], str]) -> Iterator[list[T]]:
+    """Yield runs of neighbours that share a key, as lists."""
+    import itertools
+
+    for _, group in itertools.groupby(items, key):
+        yield list(group)
+
+

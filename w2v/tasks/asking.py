@@ -1,0 +1,216 @@
+"""What all tasks share: how a question is put together, and which moves can be told apart."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from w2v import motion, phrases, provenance
+from w2v.errors import BadOption
+from w2v.records import Clip, Message, Move, Question
+from w2v.tasks import templates as wording
+
+DIRECTIONS = dict.fromkeys(("A1", "A2", "A3", "D3"), "inverse") | dict.fromkeys(
+    ("A4", "D1", "D2", "D4"), "forward"
+)
+"""From pictures to moves, or from moves to what a picture shows (World2VLM, appendix B)."""
+
+MIXED = "mixed"
+APART_METERS, APART_DEGREES, APART_SHARE = 0.5, 15.0, 0.5
+"""Two paths look different where their ends lie this far apart, absolutely and in relation to the
+shorter of the two."""
+STILL_METERS, STILL_DEGREES = 0.05, 1.0
+"""A path that ends nearer than this to its start leaves two equal pictures."""
+
+Drop = Callable[[str], None]
+
+
+class Asker:
+    """Puts the questions of one task: in the words of a template set, in a form, by draws."""
+
+    def __init__(self, task: str, templates: str, form: str, seed: int) -> None:
+        """Look the words up.
+
+        Raises:
+            BadOption: There is no such template set or form.
+        """
+        if form not in (*phrases.FORMS, MIXED):
+            raise BadOption(
+                f"there is no form {form!r}", f"known: {', '.join((*phrases.FORMS, MIXED))}"
+            )
+        self.task, self.templates, self.seed = task, templates, seed
+        self._form = form
+        self._texts = wording.written(templates, task)
+        self._direction = DIRECTIONS[task]
+        self._name = f"{templates}/{task}"
+        self._one_image = wording.IMAGES[task] == 1
+
+    def draw(self, number: int, about: str, purpose: str) -> int:
+        """Return one of 0 … number-1 for a clip or question, whatever was asked before."""
+        return provenance.draw(number, about, self.task, self.seed, purpose)
+
+    def form(self, question: str) -> str:
+        """Return the form a question is to be answered in."""
+        if self._form != MIXED:
+            return self._form
+        return phrases.FORMS[self.draw(len(phrases.FORMS), question, "form")]
+
+    def truth(
+        self, id: str, form: str, truth: bool, object: str = "object"
+    ) -> tuple[str, tuple[str, ...]]:
+        """Return the answer to a yes-or-no question and, for a choice, its options."""
+        swap = form == "choice" and self.draw(2, id, "swap") == 1
+        return phrases.write_truth(self.task, truth, form, object=object, swap=swap)
+
+    def question(
+        self,
+        clip: Clip,
+        id: str,
+        form: str,
+        answer: str,
+        options: tuple[str, ...],
+        weight: float,
+        evidence: dict[str, Any],
+        **fields: str,
+    ) -> Question:
+        """Return the question; ``fields`` go into the template, its name into the evidence."""
+        if options:
+            fields["options"] = phrases.say_options(options)
+        text = self._texts[form].format_map(fields)
+        return Question(
+            id=id,
+            task_type=self.task,
+            messages=(
+                Message(role="user", content=text),
+                Message(role="assistant", content=answer),
+            ),
+            images=(clip.first,) if self._one_image else (clip.first, clip.last),
+            answer=answer,
+            form=form,
+            options=options,
+            direction=self._direction,
+            scene=clip.scene,
+            clip=clip.id,
+            bundle=clip.bundle,
+            source=clip.source,
+            teacher=clip.teacher,
+            weight=weight,
+            evidence={"template": self._name, **evidence},
+            licences=clip.licences,
+        )
+
+
+# ── moves ─────────────────────────────────────────────────────────────────────────────────────
+
+
+@functools.lru_cache(maxsize=4096)
+def _say(verb: str, amount: float) -> str:
+    return motion.say_one(Move(verb=verb, amount=amount))
+
+
+def said(moves: Sequence[Move]) -> list[str]:
+    """Return each move in the words of ``motion.say_one``; the tasks of a scene share the work."""
+    return [_say(move.verb, move.amount) for move in moves]
+
+
+def untellable(clip: Clip) -> str:
+    """Return in a few words why no question may name this clip's moves; empty where one may."""
+    if clip.last_frame < 1:
+        return "one frame"
+    if not clip.moves or any(" 0 " in words for words in said(clip.moves)):
+        return "rounds to nothing"
+    right, forward, turned = end(clip.moves)
+    if math.hypot(right, forward) < STILL_METERS and abs(turned) < STILL_DEGREES:
+        return "ends where it began"
+    return ""
+
+
+def end(moves: Sequence[Move]) -> tuple[float, float, float]:
+    """Return where moves lead: meters right and forward, degrees turned right in [-180, 180]."""
+    right = forward = turned = 0.0
+    for move in moves:
+        kind, _, way = move.verb.partition(" ")
+        amount = move.amount if way in ("forward", "right") else -move.amount
+        if kind == "turn":
+            turned += amount
+            continue
+        ahead, aside = (0.0, amount) if way in ("left", "right") else (amount, 0.0)
+        sine, cosine = math.sin(math.radians(turned)), math.cos(math.radians(turned))
+        right += aside * cosine + ahead * sine
+        forward += ahead * cosine - aside * sine
+    return right, forward, math.remainder(turned, 360.0)
+
+
+End = tuple[float, float, float]
+
+
+def apart(one: End, two: End) -> bool:
+    """Return whether two paths end so differently that one look at the pictures tells."""
+    near = APART_SHARE * min(math.hypot(one[0], one[1]), math.hypot(two[0], two[1]))
+    if math.hypot(one[0] - two[0], one[1] - two[1]) >= max(APART_METERS, near):
+        return True
+    less = APART_SHARE * min(abs(one[2]), abs(two[2]))
+    return abs(math.remainder(one[2] - two[2], 360.0)) >= max(APART_DEGREES, less)
+
+
+def weight_of(clip: Clip) -> float:
+    """Return the share of the last frame that rests on evidence, 1 where that is unknown."""
+    coverage = clip.quality.get("coverage")
+    if not isinstance(coverage, float | int) or isinstance(coverage, bool):
+        return 1.0
+    return round(min(1.0, max(0.01, coverage)), 4)
+
+
+# ── choices between moves ─────────────────────────────────────────────────────────────────────
+
+OPTIONS = 4
+_ATTEMPTS = 64
+
+
+def choose_moves(
+    asker: Asker, id: str, moves: Sequence[Move], others: Sequence[Sequence[Move]]
+) -> tuple[str, tuple[str, ...]] | None:
+    """Put moves among three others that look different: the scene's own, then drawn ones.
+
+    Args:
+        asker: Whose task it is.
+        id: The question, for the draws.
+        moves: The right ones.
+        others: What the other clips of the scene did, as far as it would suit this task.
+
+    Returns:
+        The letter and the options, or None where three others cannot be found.
+    """
+    ends, wrong = [end(moves)], []
+    for other in _others(asker, id, moves, others):
+        there = end(other)
+        if all(apart(there, known) for known in ends):
+            ends.append(there)
+            wrong.append("; ".join(said(other)))
+            if len(wrong) == OPTIONS - 1:
+                right = "; ".join(said(moves))
+                return phrases.write_choice(right, wrong, asker.draw(OPTIONS, id, "place"))
+    return None
+
+
+def _others(
+    asker: Asker, id: str, moves: Sequence[Move], others: Sequence[Sequence[Move]]
+) -> Iterator[Sequence[Move]]:
+    """Yield the others from a drawn one on, then sequences of drawn moves of the same kinds."""
+    start = asker.draw(len(others), id, "others") if others else 0
+    yield from (*others[start:], *others[:start])
+    for attempt in range(_ATTEMPTS):
+        yield [
+            _drawn(asker, f"{id}/{attempt}/{place}", motion.is_turn(move))
+            for place, move in enumerate(moves)
+        ]
+
+
+def _drawn(asker: Asker, about: str, turn: bool) -> Move:
+    """Return a move of an amount that teachers are asked for: 0.5-4 meters, 10-90 degrees."""
+    verbs = [verb for verb in motion.VERBS if verb.startswith("turn") == turn]
+    verb = verbs[asker.draw(len(verbs), about, "verb")]
+    amount = 10 + asker.draw(81, about, "amount") if turn else 0.5 + asker.draw(36, about, "amount") / 10
+    return Move(verb=verb, amount=float(amount))

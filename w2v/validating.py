@@ -1,0 +1,139 @@
+"""What ``w2v validate`` does: run checks row by row and on the whole, balance, split, report."""
+
+from __future__ import annotations
+
+import inspect
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from w2v import formats, stream
+from w2v.errors import BadLine, BadRecord, MissingPackage
+from w2v.kinds import Check
+from w2v.plugins import Spec, parse_spec
+from w2v.records import Question
+from w2v.stream import Stage, dumps, write_atomic
+
+DEFAULT = ("grammar", "images", "boxes", "moves", "geometry", "duplicates", "leaks", "balance")
+OPTIONAL = ("blind",)
+"""Run by default too where the package it needs is installed."""
+
+
+def build_checks(specs: tuple[Spec, ...], root: Path, stage: Stage) -> dict[str, Check]:
+    """Return the checks by name, in order; ``root`` goes to those that read files."""
+    made = {str(spec): _with_root(spec, root).make() for spec in specs}
+    if not specs:
+        made = {name: _with_root(parse_spec("check", name), root).make() for name in DEFAULT}
+        for name in OPTIONAL:
+            try:
+                made[name] = _with_root(parse_spec("check", name), root).make()
+            except MissingPackage as error:
+                stage.log(f"check {name!r} left out: {error.what} ({error.hint})")
+    return made
+
+
+def _with_root(spec: Spec, root: Path) -> Spec:
+    if "root" not in inspect.signature(spec.offer.make).parameters:
+        return spec
+    return replace(spec, options={"root": str(root)} | spec.options)
+
+
+def read(stage: Stage, path: str) -> Iterator[Question]:
+    """Yield questions from native rows, and from World2VLM rows, which carry no ``kind``."""
+    source = "<stdin>" if path == "-" else path
+    lines = stream.open_input(path)
+    for number, text, value in stream.raw(lines, source):
+        try:
+            if isinstance(value, BadLine):
+                raise value
+            yield question_of(value)
+        except BadLine as error:
+            stage.fail("bad line", error, text)
+        except BadRecord as error:
+            stage.fail("bad record", BadLine(source, number, error.what, error.hint), text)
+
+
+def question_of(line: dict[str, Any]) -> Question:
+    """Return a row, native or World2VLM's, as a question.
+
+    Raises:
+        BadRecord: It is neither.
+    """
+    if "kind" not in line and "messages" in line and "task_type" in line:
+        return formats.FORMATS["world2vlm"].read(line)
+    return Question.from_json(line)
+
+
+def rows(stage: Stage, questions: Iterable[Question], checks: dict[str, Check]) -> list[Question]:
+    """Return the questions that no check rejects; each other is dropped for its first problem."""
+    kept = []
+    for question in stage.progress(questions):
+        stage.inputs += 1
+        for name, check in checks.items():
+            problem = check.row(question)
+            if problem is not None:
+                stage.drop(f"{name}: {problem.reason}")
+                stage.reject(f"{name}: {problem.reason}", problem.detail, question.id)
+                break
+        else:
+            kept.append(question)
+    return kept
+
+
+def balanced(
+    stage: Stage, questions: list[Question], how: str, per_task: int | None, seed: int
+) -> list[Question]:
+    """Return the rows that a balance leaves, in their order."""
+    if how == "none" or not questions:
+        return questions
+    from w2v.balance import balance
+
+    kept, dropped, figures = balance(questions, how, seed=seed, per_task=per_task)
+    for reason, count in dropped.items():
+        stage.drop(f"balance: {reason}", count)
+    if figures:
+        stage.notes["balance"] = figures
+    return kept
+
+
+def split(questions: list[Question], shares: str | None, seed: int) -> list[Question]:
+    """Return the rows with ``meta.split`` set, scene by scene."""
+    if shares is None:
+        return questions
+    from w2v import split as parts
+
+    scenes = {q.scene for q in questions}
+    names = parts.assign_all(scenes, parts.parse(shares), seed)
+    return [replace(q, meta=q.meta | {"split": names[q.scene]}) for q in questions]
+
+
+def whole(
+    stage: Stage, questions: list[Question], checks: dict[str, Check], report: Path | None
+) -> list[str]:
+    """Judge the set; return why it fails, after writing the report and the counts per task."""
+    failures: list[str] = []
+    figures: dict[str, Any] = {}
+    for name, check in checks.items():
+        verdict = check.whole(questions)
+        failures += [f"{name}: {failure}" for failure in verdict.failures]
+        if verdict.figures:
+            figures[name] = dict(verdict.figures)
+    stage.notes["tasks"] = dict(sorted(Counter(q.task_type for q in questions).items()))
+    stage.log("kept " + (", ".join(f"{k} {n}" for k, n in stage.notes["tasks"].items()) or "none"))
+    if report:
+        told = {**stage.figures(), "checks": figures, "failures": failures}
+        write_atomic(report, dumps(told) + "\n")
+    return failures
+
+
+def write_parts(questions: list[Question], folder: Path) -> None:
+    """Write ``NAME.jsonl`` for every part of a split, or ``questions.jsonl``, each at once."""
+    folder.mkdir(parents=True, exist_ok=True)
+    parts: dict[str, list[str]] = {}
+    for question in questions:
+        name = str(question.meta.get("split", "questions"))
+        parts.setdefault(name, []).append(dumps(question.to_json()) + "\n")
+    for name, lines in parts.items():
+        write_atomic(folder / f"{name}.jsonl", "".join(lines))
