@@ -72,8 +72,10 @@ def read(folder: Path, root: Path) -> Clip:
             told = loads(file.read())
         if not isinstance(told, dict):
             raise ValueError("not an object")
-        return _read_hy(folder, root, told) if "retained_frame_indices" in told else _read_svc(
-            folder, root, told
+        return (
+            _read_hy(folder, root, told)
+            if "retained_frame_indices" in told
+            else _read_svc(folder, root, told)
         )
     except OSError as error:
         raise BadFile(f"{path}: {error.strerror}") from error
@@ -430,4 +432,5 @@ def clips(stage: Stage, path: str) -> Iterator[Clip]:
         try:
             yield read(folder, stage.settings.root)
         except W2VError as error:
+            stage.inputs += 1
             stage.fail("bad bundle", error, str(folder))

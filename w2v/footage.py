@@ -35,7 +35,8 @@ def write(folder: Path, told: dict[str, Any], rendered: Rendered) -> None:
         if rendered.depth is not None:
             _write_frames(hidden / DEPTH, map(_millimeters, rendered.depth))
         if rendered.valid is not None:
-            _write_frames(hidden / VALID, (np.uint8(255) * v.astype(np.uint8) for v in rendered.valid))
+            known = (np.uint8(255) * v.astype(np.uint8) for v in rendered.valid)
+            _write_frames(hidden / VALID, known)
         if rendered.masks is not None:
             _write_frames(hidden / MASK, (m.astype(np.uint16) for m in rendered.masks))
         (hidden / bundles.TRAJ).write_text(dumps(told) + "\n", encoding="utf-8")

@@ -38,9 +38,7 @@ def step(move: Move, share: float = 1.0) -> np.ndarray:
     return pose
 
 
-def frames_of(
-    move: Move, least: int = 8, max_meters: float = 0.2, max_degrees: float = 5.0
-) -> int:
+def frames_of(move: Move, least: int = 8, max_meters: float = 0.2, max_degrees: float = 5.0) -> int:
     """Return how many frames a move takes, start included (World2VLM: 8 at least, 0.2 m, 5 deg)."""
     limit = max_degrees if move.verb.startswith("turn") else max_meters
     return max(least, math.ceil(round(move.amount / limit, 9)) + 1)

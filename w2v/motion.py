@@ -110,7 +110,7 @@ def read(text: str) -> tuple[Move, ...]:
     Raises:
         BadRecord: Some part is not a move, or an amount is not positive.
     """
-    moves = []
+    moves: list[Move] = []
     for part in filter(None, (p.strip() for p in text.split(";"))):
         match = _MOVE.fullmatch(part)
         found = parse(part)

@@ -263,7 +263,9 @@ def build(cls: Any, line: dict[str, Any], where: str) -> Any:
         raise BadRecord(f"{where} has no key {extra[0]!r}", "free-form values belong in meta")
     if lacking := sorted(needed - set(line)):
         raise BadRecord(f"{where} lacks {lacking[0]!r}")
-    return cls(**{name: _check(hints[name], value, f"{where}.{name}") for name, value in line.items()})
+    return cls(
+        **{name: _check(hints[name], value, f"{where}.{name}") for name, value in line.items()}
+    )
 
 
 def _check(hint: Any, value: Any, where: str) -> Any:

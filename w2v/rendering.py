@@ -116,16 +116,17 @@ def _finished(home: Path, request: str, plan: Plan) -> list[tuple[str, str]] | N
     Raises:
         ForeignOutput: Another request made what is there.
     """
+    receipt = home / "scene.json"
     try:
-        told = loads((home / "scene.json").read_bytes())
-        made, paths_done = told["request"], [(n, r) for n, r in told["paths"]]
+        told = loads(receipt.read_bytes())
+        made, done = told["request"], [(name, reason) for name, reason in told["paths"]]
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise BadFile(f"{home / 'scene.json'}: {error}", "say --overwrite to start again") from error
+        raise BadFile(f"{receipt}: {error}", "say --overwrite to start again") from error
     if made == request:
-        whole = all(r or (home / f"{bundles.PREFIX}{n}" / bundles.TRAJ).is_file() for n, r in paths_done)
-        return paths_done if whole else None
+        folders = [home / f"{bundles.PREFIX}{name}" for name, reason in done if not reason]
+        return done if all((f / bundles.TRAJ).is_file() for f in folders) else None
     if not plan.overwrite:
         raise ForeignOutput(
             f"{home} was rendered with other settings",

@@ -48,9 +48,7 @@ def assign(scene: str, shares: Mapping[str, float], seed: int = 0) -> str:
     return last  # the shares' sum is a rounding error short of 1
 
 
-def assign_all(
-    scenes: Iterable[str], shares: Mapping[str, float], seed: int = 0
-) -> dict[str, str]:
+def assign_all(scenes: Iterable[str], shares: Mapping[str, float], seed: int = 0) -> dict[str, str]:
     """Return the split of each scene: exact shares, and no empty split while scenes last.
 
     Scenes are ranked by hash and cut at the cumulative shares, so the order they come in does not

@@ -5,7 +5,6 @@ from __future__ import annotations
 import collections
 import contextlib
 import json
-
 import os
 import sys
 import tempfile
@@ -64,24 +63,48 @@ def _finite(value: Any) -> bool:
     return all(map(_finite, value)) if isinstance(value, list | tuple) else True
 
 
-def open_input(path: str) -> TextIO:
-    """Open a JSONL file, or stdin for ``-``, so that broken text is met line by line."""
+@contextlib.contextmanager
+def open_input(path: str) -> Iterator[TextIO]:
+    """Open a JSONL file, or stdin for ``-``, so that broken text is met line by line.
+
+    Raises:
+        BadFile: The file cannot be opened.
+    """
     if path == "-":
         sys.stdin.reconfigure(encoding="utf-8-sig", errors="surrogateescape")  # type: ignore[union-attr]
-        return sys.stdin
+        yield sys.stdin
+        return
     try:
-        return open(path, encoding="utf-8-sig", errors="surrogateescape", newline=None)
+        file = open(path, encoding="utf-8-sig", errors="surrogateescape")
     except OSError as error:
         raise BadFile(f"{path}: {error.strerror}") from error
+    with file:
+        yield file
+
+
+def rows(path: str) -> Iterator[tuple[str, int, str, dict[str, Any] | BadLine]]:
+    """Yield (source, line number, text, parsed object or what is wrong with it) of a file."""
+    source = "<stdin>" if path == "-" else path
+    with open_input(path) as lines:
+        for number, text, value in raw(lines, source):
+            yield source, number, text, value
 
 
 def raw(lines: Iterable[str], source: str) -> Iterator[tuple[int, str, dict[str, Any] | BadLine]]:
     """Yield (line number, text, parsed object or what is wrong with it); blank lines pass."""
-    reader = jsonlines.Reader(lines, loads=loads)
+    number = 0
+
+    def counted() -> Iterator[str]:
+        nonlocal number
+        for line in lines:
+            number += 1
+            yield line
+
+    reader = jsonlines.Reader(counted(), loads=loads)
     while True:
         try:
             value = reader.read(type=dict, skip_empty=True)
-            yield reader._lineno, "", value
+            yield number, "", value
         except EOFError:
             return
         except jsonlines.InvalidLineError as error:
@@ -165,23 +188,24 @@ class Stage:
 
     def read(self, kind: type[R], path: str) -> Iterator[R]:
         """Yield one record per line, lazily, so that a pipe stays a pipe; bad lines ``fail``."""
-        with contextlib.ExitStack() as stack:
-            lines = open_input(path)
-            if path != "-":
-                stack.enter_context(lines)
-            source = "<stdin>" if path == "-" else path
-            for number, text, value in raw(lines, source):
-                try:
-                    if isinstance(value, BadLine):
-                        raise value
-                    record = kind.from_json(value)
-                except BadLine as error:
-                    self.fail("bad line", error, text)
-                except BadRecord as error:
-                    wrong = BadLine(source, number, error.what, error.hint)
-                    self.fail("bad record", wrong, dumps(value) if isinstance(value, dict) else "")
-                else:
-                    yield record
+        return self.parse(path, kind.from_json)
+
+    def parse(self, path: str, read: Callable[[dict[str, Any]], T]) -> Iterator[T]:
+        """Yield what ``read`` makes of each line; lines it refuses with BadRecord ``fail``."""
+        for source, number, text, value in rows(path):
+            try:
+                if isinstance(value, BadLine):
+                    raise value
+                made = read(value)
+            except BadLine as error:
+                self.inputs += 1
+                self.fail("bad line", error, text)
+            except BadRecord as error:
+                self.inputs += 1
+                wrong = BadLine(source, number, error.what, error.hint)
+                self.fail("bad record", wrong, dumps(value))
+            else:
+                yield made
 
     def write(self, record: Record) -> None:
         """Write one record as a line and flush it: a line is a receipt."""
@@ -350,5 +374,3 @@ def grouped(items: Iterable[T], key: Callable[[T], str]) -> Iterator[list[T]]:
 
     for _, group in itertools.groupby(items, key):
         yield list(group)
-
-

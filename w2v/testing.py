@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from w2v import motion
-from w2v.errors import CheckFailed, MissingPackage
+from w2v.errors import CheckFailed
 from w2v.kinds import Problem, Verdict
 from w2v.plugins import parse_spec
 from w2v.records import Box, Clip, Gold, Intrinsics, Message, Move, Question, Scene

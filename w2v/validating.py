@@ -9,8 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from w2v import formats, stream
-from w2v.errors import BadLine, BadRecord, MissingPackage
+from w2v import formats
+from w2v.errors import MissingPackage
 from w2v.kinds import Check
 from w2v.plugins import Spec, parse_spec
 from w2v.records import Question
@@ -42,17 +42,7 @@ def _with_root(spec: Spec, root: Path) -> Spec:
 
 def read(stage: Stage, path: str) -> Iterator[Question]:
     """Yield questions from native rows, and from World2VLM rows, which carry no ``kind``."""
-    source = "<stdin>" if path == "-" else path
-    lines = stream.open_input(path)
-    for number, text, value in stream.raw(lines, source):
-        try:
-            if isinstance(value, BadLine):
-                raise value
-            yield question_of(value)
-        except BadLine as error:
-            stage.fail("bad line", error, text)
-        except BadRecord as error:
-            stage.fail("bad record", BadLine(source, number, error.what, error.hint), text)
+    return stage.parse(path, question_of)
 
 
 def question_of(line: dict[str, Any]) -> Question:

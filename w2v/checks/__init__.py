@@ -35,7 +35,7 @@ def w2v_checks() -> Mapping[str, Offer]:
         blind,
         contamination,
     )
-    return {make.__name__: Offer(make=make, licence="MIT") for make in makers}
+    return {make.__name__: Offer(make=make) for make in makers}
 
 
 def grammar() -> Check:
@@ -47,7 +47,7 @@ def grammar() -> Check:
 
 def images(root: Path = Path(".")) -> Check:
     """Every picture decodes, lies under the root and has the size of its clip's frames."""
-    need("PIL", "w2v[render]")
+    need("PIL", "w2v[images]")
     from w2v.checks.rows import Images
 
     return Images(root)
@@ -72,7 +72,7 @@ def geometry(root: Path = Path("."), limit: float = 0.98) -> Check:
 
     ``limit`` is the least share of agreement, per task, among the answers that can be derived.
     """
-    need("numpy", "w2v[render]")
+    need("numpy", "w2v[images]")
     from w2v.checks.geometry import Geometry
 
     return Geometry(root, limit)
@@ -115,9 +115,7 @@ def blind(limit: float = 0.55, sample: int = 5000) -> Check:
     return Blind(limit, sample)
 
 
-def contamination(
-    root: Path = Path("."), against: Path | None = None, distance: int = 4
-) -> Check:
+def contamination(root: Path = Path("."), against: Path | None = None, distance: int = 4) -> Check:
     """No picture is one of a benchmark's, by perceptual hash; ``against`` is its folder.
 
     Two pictures are taken for the same where their 64-bit hashes differ in at most ``distance``

@@ -30,9 +30,7 @@ def truth(question: Question) -> bool | None:
     """Return whether the answer says yes or true, None for other tasks and unreadable answers."""
     if question.task_type not in TRUTHS:
         return None
-    return phrases.read_truth(
-        question.task_type, question.form, question.options, question.answer
-    )
+    return phrases.read_truth(question.task_type, question.form, question.options, question.answer)
 
 
 def moves(question: Question) -> tuple[Move, ...]:

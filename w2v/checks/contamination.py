@@ -79,7 +79,8 @@ class Contamination:
             return None  # what cannot be read is the business of the check of images
         bits = np.bitwise_count(self._hashes ^ value)
         nearest = int(bits.argmin())
-        return (self._files[nearest], int(bits[nearest])) if bits[nearest] <= self.distance else None
+        apart = int(bits[nearest])
+        return (self._files[nearest], apart) if apart <= self.distance else None
 
 
 def pictures(folder: Path) -> Iterator[Path]:

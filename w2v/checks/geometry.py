@@ -194,9 +194,8 @@ def outline(mask: np.ndarray) -> Quad | None:
 
 def thing_at(box: Quad, mask: np.ndarray) -> tuple[int, float] | None:
     """Return the id of the thing a box is around in a (H, W) mask of ids, and their IoU."""
-    left, top, right, bottom = (int(v) for v in (*map(math.floor, box[:2]), *map(math.ceil, box[2:])))
     best: tuple[int, float] | None = None
-    for number in np.unique(mask[max(0, top) : bottom, max(0, left) : right]):
+    for number in np.unique(mask[_pixels(box)]):
         around = outline(mask == number) if number else None
         match = grids.iou(box, around) if around else 0.0
         if match >= SAME_THING and (best is None or match > best[1]):

@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 from sklearn.ensemble import ExtraTreesClassifier, HistGradientBoostingClassifier
 from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.naive_bayes import MultinomialNB
-from threadpoolctl import threadpool_limits
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from w2v import boxes as grids
 from w2v import motion
@@ -56,7 +55,7 @@ def _of_moves(moves: Sequence[Move]) -> list[float]:
     amount = dict.fromkeys(motion.VERBS, 0.0)
     for move in moves:
         amount[move.verb] += move.amount
-    net = [amount[one] - amount[other] for one, other in zip(*[iter(motion.VERBS)] * 2, strict=True)]
+    net = [amount[verb] - amount[motion.opposite(verb)] for verb in motion.VERBS[::2]]
     places = [1.0 + motion.VERBS.index(move.verb) for move in moves[:3]]
     # Claims that were changed by a fixed step show in the remainder ("turn left 35 degrees").
     turns = [move.amount % 10 for move in moves if motion.is_turn(move)]
@@ -96,10 +95,11 @@ def _log_ratio(one: float, other: float) -> float:
 
 # ── guessers ──────────────────────────────────────────────────────────────────────────────────
 
-Guesser = Callable[[Sequence[str], np.ndarray, Sequence[str], np.ndarray, np.ndarray], Any]
+Guess = tuple[np.ndarray, np.ndarray]
+"""The classes that were learned, (C,) int, and (N, C) chances of each."""
 
 
-def _words(texts: Sequence[str], at: np.ndarray, train: np.ndarray, test: np.ndarray) -> Any:
+def _words(texts: Sequence[str], at: np.ndarray, train: np.ndarray, test: np.ndarray) -> Guess:
     """Return guesses of naive Bayes on words and pairs of words."""
     count = CountVectorizer(ngram_range=(1, 2), token_pattern=TOKEN, binary=True, max_features=5000)
     learned = count.fit_transform([texts[i] for i in train])
@@ -107,25 +107,27 @@ def _words(texts: Sequence[str], at: np.ndarray, train: np.ndarray, test: np.nda
     return model.classes_, model.predict_proba(count.transform([texts[i] for i in test]))
 
 
-def _trees(texts: Sequence[str], at: np.ndarray, train: np.ndarray, test: np.ndarray) -> Any:
+def _trees(texts: Sequence[str], at: np.ndarray, train: np.ndarray, test: np.ndarray) -> Guess:
     """Return guesses of trees on numbers and common words."""
     count = CountVectorizer(token_pattern=TOKEN, binary=True, max_features=WORDS)
-    common = [count.fit_transform([texts[i] for i in train]), count.transform([texts[i] for i in test])]
-    told = [
-        np.hstack([[numbers(texts[i]) for i in part], words.toarray()])
-        for part, words in zip((train, test), common, strict=True)
-    ]
+    count.fit([texts[i] for i in train])
+
+    def told(part: np.ndarray) -> np.ndarray:
+        said = [texts[i] for i in part]
+        return np.hstack([[numbers(text) for text in said], count.transform(said).toarray()])
+
     if len(set(at[train])) == 2:
         model = HistGradientBoostingClassifier(
             max_iter=60, max_leaf_nodes=15, early_stopping=False, random_state=0
         )
     else:
         model = ExtraTreesClassifier(n_estimators=50, min_samples_leaf=3, random_state=0)
-    model.fit(told[0], at[train])
-    return model.classes_, model.predict_proba(told[1])
+    model.fit(told(train), at[train])
+    return model.classes_, model.predict_proba(told(test))
 
 
-GUESSERS: dict[str, Callable[..., Any]] = {"words": _words, "trees": _trees}
+Guesser = Callable[[Sequence[str], np.ndarray, np.ndarray, np.ndarray], Guess]
+GUESSERS: dict[str, Guesser] = {"words": _words, "trees": _trees}
 
 
 def out_of_fold(

@@ -182,8 +182,8 @@ class Images(RowCheck):
                 return found
             sizes.append(found)
         if len(set(sizes)) > 1:
-            told = " and ".join(f"{width}x{height}" for width, height in sizes)
-            return Problem(reason="image sizes differ", detail=f"{', '.join(question.images)}: {told}")
+            detail = " and ".join(f"{width}x{height}" for width, height in sizes)
+            return Problem(reason="image sizes differ", detail=detail)
         clip = self._clips.find(question)
         if not isinstance(clip, Clip):
             self.unverifiable += 1
@@ -289,7 +289,8 @@ class Moves(RowCheck):
             return None
         made = tuple(map(motion.rounded, clip.moves))
         if detail := _unlike_moves(question, made):
-            return Problem(reason="wrong moves", detail=f"{detail}, the bundle {motion.say(made)!r}")
+            detail += f", the bundle {motion.say(made)!r}"
+            return Problem(reason="wrong moves", detail=detail)
         return None
 
 

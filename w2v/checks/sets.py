@@ -53,8 +53,12 @@ class Duplicates:
     def whole(self, kept: Iterable[Question]) -> Verdict:
         """Fail where one question has two answers: one of them is wrong."""
         figures = {"duplicates": self.repeats, "contradictions": self.contradictions}
-        failed = [f"{self.contradictions} questions have two answers"] if self.contradictions else []
-        return Verdict(figures=figures, failures=failed)
+        failures = []
+        if self.contradictions:
+            failures.append(
+                f"{self.contradictions} questions have a second, different answer"
+            )
+        return Verdict(figures=figures, failures=failures)
 
 
 # ── leaks ─────────────────────────────────────────────────────────────────────────────────────

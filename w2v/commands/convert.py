@@ -19,7 +19,9 @@ from w2v.records import Question
 @click.command()
 @click.argument("questions", required=False)
 @click.option("--to", type=click.Choice(list(FORMATS)), help="Write rows of this format.")
-@click.option("--from", "source", type=click.Choice(list(FORMATS)), help="Read rows of this format.")
+@click.option(
+    "--from", "source", type=click.Choice(list(FORMATS)), help="Read rows of this format."
+)
 @click.option(
     "--images",
     "how",
@@ -57,13 +59,14 @@ def convert(
     if source is not None and how is not None:
         raise click.UsageError("--images goes with --to: questions name pictures under --root")
     path = input_path(questions)
-    with stream.stage("convert", settings, "rows") as stage, _output(stage, file):
-        if to is not None:
-            _export(stage, path, FORMATS[to], how, file)
-        else:
-            _import(stage, path, FORMATS[source or ""])
-    if to == "llama-factory" and file is not None and not settings.dry_run:
-        _describe(stage, file)
+    with stream.stage("convert", settings, "rows") as stage:
+        with _output(stage, file):
+            if to is not None:
+                _export(stage, path, FORMATS[to], how, file)
+            else:
+                _import(stage, path, FORMATS[source or ""])
+        if to == "llama-factory" and file is not None and not settings.dry_run:
+            _describe(stage, file)
 
 
 def _export(
@@ -129,7 +132,8 @@ def _output(stage: stream.Stage, file: Path | None) -> Iterator[None]:
 def _describe(stage: stream.Stage, file: Path) -> None:
     """Name the file in ``dataset_info.json`` beside it; where there is one, say what to add."""
     entry, index = formats.dataset_info(file), file.parent / "dataset_info.json"
-    if index.exists():
-        stage.log(f"add to {index}: {stream.dumps(entry)}")
-    else:
-        stream.write_atomic(index, stream.dumps(entry) + "\n")
+    text = stream.dumps(entry) + "\n"
+    if not index.exists():
+        stream.write_atomic(index, text)
+    elif index.read_text(encoding="utf-8", errors="replace") != text:
+        stage.log(f"add to {index}: {text.rstrip()}")

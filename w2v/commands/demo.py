@@ -10,6 +10,7 @@ from pathlib import Path
 
 import click
 
+from w2v.commands.doctor import cores
 from w2v.errors import W2VError
 from w2v.stream import loads
 
@@ -37,7 +38,7 @@ def demo(out: Path, scenes: int, quick: bool, seed: int, workers: int | None) ->
     out.mkdir(parents=True, exist_ok=True)
     teacher, size = ("sim:quality=fast", "128x128") if quick else ("sim", "256x256")
     scenes = min(scenes, 4) if quick else scenes
-    workers = workers or len(os.sched_getaffinity(0))
+    workers = workers or cores()
     shared = ["--root", str(out)]
     render = ["render", "--teacher", teacher, "--scenes", str(scenes), "--seed", str(seed)]
     render += ["--size", size, "--frames", "ends", "-o", str(out), *shared]
@@ -111,7 +112,7 @@ class StepFailed(W2VError):
 
     def __init__(self, name: str, code: int) -> None:
         super().__init__(f"step {name!r} ended with exit code {code}", "its message is above")
-        self.exit_code = code if code > 0 else 1
+        self.exit_code = code if code > 0 else 1  # type: ignore[misc]
 
 
 def _tell(out: Path) -> None:

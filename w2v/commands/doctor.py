@@ -37,6 +37,13 @@ def doctor(as_json: bool) -> None:
         click.echo(f"  problem: {line}")
 
 
+def cores() -> int:
+    """Return how many processors this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def report() -> dict[str, Any]:
     """Return the state of this installation as plain JSON; imports nothing heavy."""
     return {
@@ -44,7 +51,7 @@ def report() -> dict[str, Any]:
         "python": platform.python_version(),
         "executable": sys.executable,
         "platform": platform.platform(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": cores(),
         "free_gigabytes": round(shutil.disk_usage(".").free / 1e9, 1),
         "slurm": shutil.which("sbatch") is not None,
         "environment": {name: os.environ[name] for name in VARIABLES if name in os.environ},

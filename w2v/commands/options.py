@@ -128,9 +128,10 @@ def stage_options(on_error: str) -> Callable[[F], F]:
             )
             return command(settings=settings, **rest)
 
+        made: Any = run
         for option in reversed(shared):
-            run = option(run)
-        return run  # type: ignore[return-value]
+            made = option(made)
+        return made  # type: ignore[no-any-return]
 
     return decorate
 

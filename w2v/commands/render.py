@@ -120,7 +120,12 @@ def render(
 
 
 def _scenes(
-    scenes: str | None, number: int | None, seed: int, spec: Spec, world: Teacher, stage: stream.Stage
+    scenes: str | None,
+    number: int | None,
+    seed: int,
+    spec: Spec,
+    world: Teacher,
+    stage: stream.Stage,
 ) -> Iterator[Scene]:
     """Yield the scenes to start from, refusing an id that comes twice."""
     from w2v import rgbd

@@ -6,7 +6,7 @@ import click
 
 from w2v import stream
 from w2v.commands.options import input_path, stage_options
-from w2v.errors import BadLine, BadRecord, CheckFailed
+from w2v.errors import CheckFailed
 from w2v.plugins import Named, Spec
 from w2v.records import Question
 
@@ -35,24 +35,13 @@ def score(
     if questions is not None:
         _self_test(questions, reward, settings)
         return
-    from w2v.rewards import grading
+    from w2v.rewards import rows
 
     with stream.stage("score", settings, "rows") as stage:
-        path = input_path(predictions)
-        source = "<stdin>" if path == "-" else path
-        lines = stream.raw(stream.open_input(path), source)
-        for number, text, row in stage.progress(
-            stream.take(lines, settings.shard, settings.limit)
-        ):
+        graded = stage.parse(input_path(predictions), lambda row: rows.grade_row(row, grade))
+        for row in stage.progress(stream.take(graded, settings.shard, settings.limit)):
             stage.inputs += 1
-            try:
-                if isinstance(row, BadLine):
-                    raise row
-                stage.write_row(grading.grade_row(row, grade))
-            except BadLine as error:
-                stage.fail("bad line", error, text)
-            except BadRecord as error:
-                stage.fail("bad row", BadLine(source, number, error.what, error.hint), text)
+            stage.write_row(row)
 
 
 def _self_test(path: str, reward: Spec, settings: stream.Settings) -> None:
@@ -64,9 +53,11 @@ def _self_test(path: str, reward: Spec, settings: stream.Settings) -> None:
         taken = list(stream.take(found, settings.shard, settings.limit))
         stage.inputs = len(taken)
         tested = selftest.self_test(taken, reward.make())
-        for row in tested.rows():
-            stage.write_row(row)
+        stage.write_row(tested.to_json())
         for line in tested.lines():
             stage.log(line)
-    if not tested.passed:
-        raise CheckFailed(f"reward {str(reward)!r} fails its self-test", tested.advice())
+    if not tested.ok:
+        raise CheckFailed(
+            f"reward {str(reward)!r} fails its self-test",
+            "train with another reward or answer form",
+        )

@@ -155,8 +155,9 @@ def surface(depth: np.ndarray, xyxy: Quad) -> tuple[np.ndarray, np.ndarray]:
     if not len(middle):
         return none
     bins = np.floor(np.log(middle) / np.log1p(BIN)).astype(int)
-    counts = np.convolve(np.bincount(bins - bins.min()), np.ones(3, dtype=int), "same")
     # Bins are smoothed over their neighbours, so that no object is split by an edge of a bin.
+    counts = np.bincount(bins - bins.min(), minlength=3)
+    counts = np.convolve(counts, np.ones(3, dtype=int), "same")
     nearest = int(np.flatnonzero(counts >= counts.max() / 2)[0])
     peak = nearest + int(np.argmax(counts[nearest : nearest + 3]))
     common = float(np.median(middle[np.abs(bins - bins.min() - peak) <= 1]))
@@ -209,20 +210,21 @@ def _forecast(
 def _sight(uv: np.ndarray, z: np.ndarray, end: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return which points in the frame are seen and which are hidden; (N,) bool each.
 
-    A point is seen where its own pixel or one beside it has its depth, since at an outline a
-    point may round to the pixel next door. It is hidden where its pixel is nearer. Where the
-    depth is unknown, or the view goes on behind the point, its fate is unknown.
+    A point is hidden where its pixel is nearer, and seen where its pixel or one beside it has its
+    depth: at an outline a point may round to the pixel next door. Where the depth is unknown, or
+    the view goes on behind the point, its fate is unknown.
     """
     slack = np.maximum(TOLERANCE * z, TOLERANCE_METERS)
     columns, rows = uv[:, 0].astype(int), uv[:, 1].astype(int)
+    here = end[rows, columns]
+    hidden = (here > 0) & (here < z - slack)
     around = np.pad(end, 1)
     seen = np.zeros(len(z), dtype=bool)
     for y in range(3):
         for x in range(3):
             there = around[rows + y, columns + x]
             seen |= (there > 0) & (np.abs(there - z) <= slack)
-    here = end[rows, columns]
-    return seen, ~seen & (here > 0) & (here < z - slack)
+    return seen & ~hidden, hidden
 
 
 def _outgrowth(xyxy: Quad, pixels: np.ndarray) -> np.ndarray:

@@ -19,27 +19,14 @@ import numpy as np
 import supervision as sv
 from trackers import CMC, BoTSORTTracker, ByteTrackTracker
 
-from w2v.errors import BadOption
 from w2v.records import Box
 
-METHODS = ("botsort", "bytetrack")
 SURE, UNSURE, SPLIT = 1.0, 0.5, 0.75
 """The two confidences a tracker gets to see, and where it splits them."""
 LOST = 10
 """Frames a lost track waits for its object; clips have 8 to 46, and a longer wait risks another."""
 MIN_IOU = 0.2
 """Least IoU of a detection with the predicted place of its track."""
-
-
-def known(method: str) -> str:
-    """Return the name of a tracker if there is one.
-
-    Raises:
-        BadOption: There is none of that name.
-    """
-    if method not in METHODS:
-        raise BadOption(f"no tracker is called {method!r}", f"known: {', '.join(METHODS)}")
-    return method
 
 
 def follow(
@@ -55,7 +42,7 @@ def follow(
         frames: (H, W, 3) uint8 sRGB pictures, in order.
         found: The detections of each frame.
         sure: Score from which a detection counts as sure.
-        method: One of ``METHODS``.
+        method: One of ``options.TRACKERS``.
     """
     labels = sorted({box.label for boxes in found for box in boxes})
     moving = _Motion()
@@ -110,7 +97,7 @@ def _tracker(method: str, moving: _Motion) -> Any:
             minimum_iou_threshold=MIN_IOU,
             minimum_consecutive_frames=2,
         )
-    tracker = BoTSORTTracker(
+    tracker: Any = BoTSORTTracker(
         lost_track_buffer=LOST,
         frame_rate=30.0,
         track_activation_threshold=SPLIT,
@@ -120,7 +107,7 @@ def _tracker(method: str, moving: _Motion) -> Any:
         minimum_iou_threshold_second_assoc=MIN_IOU,
         minimum_iou_threshold_unconfirmed_assoc=MIN_IOU,
     )
-    tracker.cmc = moving  # type: ignore[assignment]
+    tracker.cmc = moving
     return tracker
 
 
@@ -128,9 +115,7 @@ def _update(tracker: Any, boxes: Sequence[Box], sure: float, frame: np.ndarray) 
     """Feed one frame and return the tracker's id for each box, -1 for none."""
     seen = sv.Detections(
         xyxy=np.array([b.xyxy for b in boxes], dtype=np.float32).reshape(-1, 4),
-        confidence=np.array(
-            [SURE if b.score >= sure else UNSURE for b in boxes], dtype=np.float32
-        ),
+        confidence=np.array([SURE if b.score >= sure else UNSURE for b in boxes], dtype=np.float32),
         data={"index": np.arange(len(boxes))},
     )
     # Only BoT-SORT looks at the frame, and only to see that there is one: ``_Motion`` has looked.

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from w2v import torchvision_cpu
-from w2v.detectors import filters, tracking, weights
-from w2v.errors import BadFile, BadOption, W2VError
+from w2v.detectors import filters, options, tracking, weights
+from w2v.errors import BadFile, W2VError
 from w2v.kinds import Footage
 from w2v.records import Box
 
@@ -48,9 +48,9 @@ class ZeroShot:
         device: str,
         batch: int,
     ) -> None:
-        self.labels = vocabulary(labels)
+        self.labels = options.vocabulary(labels)
         self.score, self.nms, self.batch = score, nms, max(1, batch)
-        self.tracker = tracking.known(tracker)
+        self.tracker = options.tracker(tracker)
         self.model, self.name = load(model, device), model
         self._digest = ""
 
@@ -145,7 +145,7 @@ class Reader:
                 xyxy, scores, which = read_phrases(logits, boxes, spans, floor)
                 height, width = picture.shape[:2]
                 part.append((xyxy * torch.tensor([width, height] * 2), scores, which + first))
-        return [tuple(map(torch.cat, zip(*part, strict=True))) for part in parts]  # type: ignore[misc]
+        return [_join(part) for part in parts]
 
     def sentences(self, labels: Sequence[str]) -> Iterator[tuple[int, list[str]]]:
         """Yield the labels in groups that fit the model's text, each with its first index."""
@@ -200,6 +200,12 @@ def read_phrases(
     return torch.cat([centre - half, centre + half], dim=1), scores[keep], which[keep]
 
 
+def _join(parts: Sequence[Raw]) -> Raw:
+    """Return what several sentences found in one picture."""
+    boxes, scores, which = zip(*parts, strict=True)
+    return torch.cat(boxes), torch.cat(scores), torch.cat(which)
+
+
 def _boxes(raw: Raw, frame: int, labels: Sequence[str], width: int, height: int) -> list[Box]:
     """Return the detections of one frame, cut at its border; what is left of a pixel goes."""
     found = []
@@ -210,26 +216,6 @@ def _boxes(raw: Raw, frame: int, labels: Sequence[str], width: int, height: int)
             box = (left, top, right, bottom)
             found.append(Box(frame=frame, track=None, label=labels[which], xyxy=box, score=score))
     return found
-
-
-def vocabulary(labels: Sequence[str]) -> tuple[str, ...]:
-    """Return the labels to look for, once each: as given, or the lines of one ``.txt`` file.
-
-    Raises:
-        BadFile: The file cannot be read.
-        BadOption: There is no label, or one holds a full stop.
-    """
-    if len(labels) == 1 and labels[0].endswith(".txt"):
-        try:
-            labels = Path(labels[0]).read_text(encoding="utf-8").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise BadFile(f"{labels[0]}: cannot be read as labels ({error})") from error
-    told = tuple(dict.fromkeys(filter(None, (" ".join(label.split()) for label in labels))))
-    if not told:
-        raise BadOption("there is no label to look for", "write labels=chair+sofa")
-    if dotted := [label for label in told if "." in label]:
-        raise BadOption(f"label {dotted[0]!r} holds a full stop, which ends a label")
-    return told
 
 
 def load(model: str, device: str) -> Matcher | Reader:
@@ -246,10 +232,10 @@ def load(model: str, device: str) -> Matcher | Reader:
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise BadFile(
             f"{model}: not a zero-shot detector that can be loaded ({reason})",
-            "give a local folder, or fetch one first: hf download IDEA-Research/grounding-dino-tiny",
+            "give its folder, or fetch one first: hf download IDEA-Research/grounding-dino-tiny",
         ) from error
     kind = Reader if network.config.model_type in PHRASES else Matcher
-    place = pick(device)
+    place = options.device(device)
     return kind(network.to(place).eval(), processor, place)
 
 
@@ -265,18 +251,3 @@ def _from_disk_first(auto: Any, model: str, **options: Any) -> Any:
         if Path(model).is_dir() or os.environ.get("HF_HUB_OFFLINE", "0") not in ("", "0"):
             raise
     return auto.from_pretrained(model, **options)
-
-
-def pick(device: str) -> str:
-    """Return the device to run on; ``auto`` is the first GPU, else the CPU.
-
-    Raises:
-        BadOption: torch has no such device here.
-    """
-    if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise BadOption(f"device {device!r} is not available here", "use device=cpu") from error
-    return device

@@ -88,7 +88,7 @@ _REPHRASED: tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]], 
     (re.compile(r"\bto (?:the|its) (left|right)\b"), r"\1"),
     (re.compile(r"(?:\b(?:by|about|around|approximately|roughly)\s+|~\s*)(?=[\d.])"), ""),
     (
-        re.compile(rf"({_AMOUNT})\s*(?:cm|centimet(?:er|re)s?)\b"),
+        re.compile(rf"(?<![\d.])({_AMOUNT})\s*(?:cm|centimet(?:er|re)s?)\b"),
         lambda match: f"{float(match[1]) / 100:.4f} meters",
     ),
     (re.compile(rf"\b(move|turn) ({_AMOUNT})\s*({_UNIT}) ({_WAY})\b"), r"\1 \4 \2 \3"),

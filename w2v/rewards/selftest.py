@@ -2,7 +2,7 @@
 
 The gold answer of every row must score exactly 1.0. Answers made without looking at the pictures,
 and lists that happen to hold the right answer, must not score above chance: what the gold answers
-of other questions score on this one. A near miss must score less than gold.
+of other questions score on this one, at most a half. A near miss must score less than gold.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ MARGIN = 0.1
 """How far above chance a constant answer may score on average."""
 FLOOR = 0.1
 """The least chance of an answer that is neither a truth nor a choice; guards tiny sets."""
+CEILING = 0.5
+"""No cheat may score more, whatever chance is: else a reward that pays for all would pass."""
 NEAR = ("amounts off by half", "moves in reverse order", "box off by a tenth")
 """Near misses: they may score, but less than gold."""
 
@@ -231,7 +233,7 @@ def _attack(
         other = next((answer for answer in picked if answer != gold.answer), "")
         for name, said in cheats(gold, other):
             got = score(gold, said)
-            limit = right if name in NEAR else chance
+            limit = right if name in NEAR else min(chance, CEILING)
             bad = got >= limit if name in NEAR else got > limit + 1e-9
             group.cheats[name].add(got, bad)
             if bad:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import functools
 import math
 import re
-from collections import Counter
 from dataclasses import dataclass
 
 from w2v.boxes import iou
@@ -25,8 +24,7 @@ Actions = tuple[tuple[str, float], ...]
 _NUMBER = r"(-?\d+(?:\.\d+)?)"
 _ACTION = re.compile(
     rf"move\s+(forward|backward|left|right)\s+{_NUMBER}\s+meters?"
-    rf"|turn\s+(left|right)\s+{_NUMBER}\s+degrees?",
-    re.IGNORECASE,
+    rf"|turn\s+(left|right)\s+{_NUMBER}\s+degrees?"
 )
 _BOX = re.compile(r"(?:bbox\s*)?\[\s*" + r"\s*,\s*".join([_NUMBER] * 4) + r"\s*\]", re.IGNORECASE)
 _TRAILING = ' \t\r\n.,;:!?"'
@@ -75,8 +73,7 @@ def _grade_sequence(answer: str, said: str) -> Grade:
     wanted, found = _known_actions(answer), _actions(said)
     if not wanted or not found:
         return Grade(0.0, _UNREAD_SEQUENCE.copy(), _say(found))
-    shared = Counter(verb for verb, _ in wanted) & Counter(verb for verb, _ in found)
-    semantic = shared.total() / max(len(wanted), len(found))
+    semantic = _shared(wanted, found) / max(len(wanted), len(found))
     near = [
         _precision(verb, value, amount)
         for (verb, amount), (name, value) in zip(wanted, found, strict=False)
@@ -87,6 +84,16 @@ def _grade_sequence(answer: str, said: str) -> Grade:
     score = max(0.0, score - 0.03 * max(0, len(found) - len(wanted)))
     parts = {"format": 1.0, "semantic": semantic, "order": order, "numeric": numeric}
     return Grade(score, parts, _say(found))
+
+
+def _shared(wanted: Actions, found: Actions) -> int:
+    """Return how many verbs two lists share, each as often as it is in both (eq. 12)."""
+    left = [verb for verb, _ in found]
+    number = len(left)
+    for verb, _ in wanted:
+        if verb in left:
+            left.remove(verb)
+    return number - len(left)
 
 
 def _grade_truth(answer: str, said: str) -> Grade:

@@ -212,5 +212,6 @@ def _drawn(asker: Asker, about: str, turn: bool) -> Move:
     """Return a move of an amount that teachers are asked for: 0.5-4 meters, 10-90 degrees."""
     verbs = [verb for verb in motion.VERBS if verb.startswith("turn") == turn]
     verb = verbs[asker.draw(len(verbs), about, "verb")]
-    amount = 10 + asker.draw(81, about, "amount") if turn else 0.5 + asker.draw(36, about, "amount") / 10
-    return Move(verb=verb, amount=float(amount))
+    if turn:
+        return Move(verb=verb, amount=10.0 + asker.draw(81, about, "amount"))
+    return Move(verb=verb, amount=(5 + asker.draw(36, about, "amount")) / 10)

@@ -33,6 +33,17 @@ def w2v_teachers() -> Mapping[str, Offer]:
             can=frozenset({"needs-depth", "random-access"}),
         ),
         "replay": Offer(
-            make=replay, licence="", may_train=None, can=frozenset({"makes-scenes", "random-access"})
+            make=replay,
+            licence="",
+            may_train=None,
+            can=frozenset({"makes-scenes", "random-access"}),
         ),
     }
+
+
+def replay(tree: Path) -> Replay:
+    """Show what another teacher already rendered: the bundles under ``tree``, in any dialect."""
+    need("numpy", "w2v[images]")
+    from w2v.teachers.replay import Replay
+
+    return Replay(tree)

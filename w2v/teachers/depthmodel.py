@@ -72,9 +72,9 @@ class DepthModel:
         with torch.inference_mode():
             outputs = self.network(**inputs)
         sizes = {"source_sizes": [size]} if self.kind == "zoedepth" else {}
-        found = self.processor.post_process_depth_estimation(
-            outputs, target_sizes=[size], **sizes
-        )[0]
+        found = self.processor.post_process_depth_estimation(outputs, target_sizes=[size], **sizes)[
+            0
+        ]
         depth = found["predicted_depth"].float().cpu().numpy() * self.meters_per_unit
         angle = found.get("field_of_view")
         degrees = None if angle is None else float(angle)

@@ -35,6 +35,7 @@ MAGNIFIES = 1.5
 STEEP = 1.4
 """A surface whose depth grows by more than this factor over three pixels is a smeared edge."""
 FOLD = 1024
+"""Length of the rows that lists of pixels are folded into."""
 NEAR = 0.02
 """Meters in front of the camera below which nothing is drawn."""
 REFINEMENTS = 2
@@ -57,7 +58,9 @@ class DepthWarp:
         self, model: DepthModel | None = None, coverage: float = 0.4, fill: str = "push-pull"
     ) -> None:
         if fill not in FILLS:
-            raise BadOption(f"depth-warp cannot fill holes by {fill!r}", f"known: {', '.join(FILLS)}")
+            raise BadOption(
+                f"depth-warp cannot fill holes by {fill!r}", f"known: {', '.join(FILLS)}"
+            )
         if not 0 <= coverage <= 1:
             raise BadOption(f"coverage is a share between 0 and 1, got {coverage:g}")
         self.model, self.coverage, self.fill = model, coverage, fill
@@ -74,7 +77,7 @@ class DepthWarp:
         if self.model is None:
             raise W2VError(
                 f"scene {scene.id} has no depth",
-                "give the scene a depth map, or name a model: --teacher depth-warp:depth_model=NAME",
+                "give the scene a depth map, or name a model: depth-warp:depth_model=NAME",
             )
         known = anchor.camera if scene.known in ("given", "estimated") else None
         seen = self.model.estimate(anchor.image, known)
@@ -242,7 +245,8 @@ def _rays_of(move: np.ndarray, camera: Intrinsics, x: np.ndarray, y: np.ndarray)
     Args:
         move: (4, 4) from the one camera space to the other.
         camera: Intrinsics of both.
-        x: (N,) float32 pixel coordinates, centres at half integers; so is y.
+        x: (N,) float32 pixel coordinates, centres at half integers.
+        y: The same, downwards.
     """
     to_pixel = geometry.matrix(camera)
     turn = (to_pixel @ move[:3, :3] @ np.linalg.inv(to_pixel)).astype(np.float32)

@@ -100,8 +100,8 @@ def pendant(color: str, drop: float, lit: bool) -> Piece:
     piece, paint = Piece("pendant lamp", {"color": color}), materials.lacquer(color)
     piece.add(cylinder(0.004, drop - 0.18), materials.lacquer("black"), (0, 0.18 - drop, 0))
     piece.add(lathe([(0.05, -0.025), (0.05, -0.001)], 20), materials.METAL)
-    bell = [(0.2, 0), (0.19, 0.05), (0.14, 0.12), (0.06, 0.17), (0.03, 0.2)]
-    inside = [(0.025, 0.19), (0.055, 0.163), (0.133, 0.115), (0.183, 0.048), (0.195, 0)]
+    bell = [(0.2, 0), (0.19, 0.05), (0.14, 0.12), (0.06, 0.17), (0.03, 0.2), (0, 0.201)]
+    inside = [(0, 0.186), (0.025, 0.185), (0.055, 0.163), (0.133, 0.115), (0.183, 0.048), (0.195, 0)]
     piece.add(lathe(bell, 30), paint, (0, -drop, 0))
     piece.add(lathe([*inside, (0.2, 0)], 30), materials.lacquer("white"), (0, -drop, 0))
     glass = materials.glowing(_BULB, 6.0) if lit else materials.plain((0.8, 0.8, 0.78), 0.3)

@@ -1,0 +1,1 @@
+"""What a person looks at: contact sheets of questions and clips, and one page about a data set."""
