@@ -67,6 +67,8 @@ def test_words_are_those_of_the_paper():
         ("A4", "true, it matches", True),
         ("A4", "not true", False),
         ("A4", "yes", True),
+        ("A4", "It did not do that.", False),
+        ("A4", "The claim: the camera did this: move left 1 meters", None),
         ("A4", "True or false: the camera did that", None),
     ],
 )

@@ -248,12 +248,12 @@ def _best_guess(
     """Return the accuracy of the best guesser and its chances of a yes; None for one scene."""
     from w2v.checks import guess
 
-    texts = [question.prompt for question in questions]
+    told = guess.Told([question.prompt for question in questions])
     scenes = [guess.scene_of(question) for question in questions]
     said = [str(truth) for truth in truths]
     best: tuple[float, list[float]] | None = None
     for name in guess.GUESSERS:
-        found = guess.out_of_fold(name, texts, said, scenes, salt)
+        found = guess.out_of_fold(name, told, said, scenes, salt)
         if found is None:
             return None
         chances = [float(row[found[0].index("True")]) for row in found[1]]

@@ -39,25 +39,37 @@ class Plugged(click.Group):
         """Return a built-in command at once, or look for it among the plugins."""
         if cmd_name not in self.commands:
             self._ask_plugins(cmd_name)
+        if cmd_name not in self.commands:
+            self._ask_plugins(None)
         return super().get_command(ctx, cmd_name)
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return all names, for ``--help``."""
+        self._ask_plugins(None)
+        return super().list_commands(ctx)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Find the command, or name the nearest one."""
-        if args and self.get_command(ctx, args[0]) is None and not args[0].startswith("-"):
-            unknown = errors.UnknownName("command", args[0], self.commands, plugins.broken)
-            ctx.fail(unknown.message)
+        if args and not args[0].startswith("-") and self.get_command(ctx, args[0]) is None:
+            ctx.fail(errors.UnknownName("command", args[0], self.commands, plugins.broken).message)
         return super().resolve_command(ctx, args)
 
-    def _ask_plugins(self, name: str) -> None:
-        built_in = set(self.commands)
+    def _ask_plugins(self, name: str | None) -> None:
+        """Let the plugin of that name, or every plugin, add its commands."""
+        before = dict(self.commands)
         plugins.discover(name)
         plugins.pm.hook.w2v_commands(cli=self)
-        if name not in self.commands:
-            plugins.discover()
-            plugins.pm.hook.w2v_commands(cli=self)
-        self._added = set(self.commands) - built_in
+        for taken in (n for n, command in before.items() if self.commands.get(n) is not command):
+            if _is_built_in(before[taken]):
+                self.commands[taken] = before[taken]
+                click.echo(f"a plugin offers a command {taken!r}: the built-in one stays", err=True)
+
+
+def _is_built_in(command: click.Command) -> bool:
+    module = getattr(command.callback, "__module__", "")
+    return module.startswith("w2v.commands.")
 
 
 SETTINGS: dict[str, Any] = {

@@ -77,8 +77,8 @@ class Format:
         """
         said = self.unpack(row)
         said["images"] = [place(image) for image in said["images"]]
-        said |= self._kept(row) or _from_paths(said["images"]) | {"id": digest(row)}
-        question = Question.from_json({"kind": Question.kind, **_filled(said)})
+        kept = self._kept(row) or _from_paths(said["images"]) | {"id": digest(row)}
+        question = Question.from_json({"kind": Question.kind, **_filled(said), **kept})
         _count_images(question)
         return question
 
@@ -206,7 +206,7 @@ def _path(image: Any, where: str) -> str:
     if isinstance(image, dict):
         if image.get("bytes"):
             raise BadRecord(f"{where} is a picture inside the row", "save it to a file first")
-        image = image.get("image") or image.get("path")
+        image = image.get("path") if image.get("image") is None else image["image"]
     return _text(image, where).removeprefix("file://")
 
 

@@ -121,7 +121,7 @@ def say_box(grid: Sequence[float]) -> str:
 
 # ── reading: which option ─────────────────────────────────────────────────────────────────────
 
-_ONE_LETTER = re.compile(r"\W*([A-Za-z])\W*", re.ASCII)
+_ONE_LETTER = re.compile(r"\W*([A-Za-z])\W*")
 # "A chair is gone" names no option, but "A or B" does, and so do "A.", "(A)" and "answer is A".
 _LETTER = re.compile(
     r"(?<![\w'’])(?:(?i:(?:option|choice|answer)(?:\s+is)?:?\s+\W?)([A-Z])(?![\w'’])"
@@ -164,8 +164,8 @@ def _plain(text: str) -> str:
 # ── reading: true or false ────────────────────────────────────────────────────────────────────
 
 _TRUE = {
-    "A4": r"correct|accurate|consistent|match(?:es|ed)?|what the camera did"
-    r"|d(?:o|id) (?:so|this|that)",
+    # "the camera did this: …" is how a claim itself begins
+    "A4": r"correct|accurate|consistent|match(?:es|ed)?|what the camera did|d(?:o|id) (?:so|that)",
     "D2": r"disappear(?:s|ed|ing)?|vanish(?:es|ed)?|gone|hidden|invisible|unseen"
     r"|out of (?:the )?(?:view|sight|frame)|leaves? (?:the )?(?:view|frame)",
     "D4": r"same|identical",

@@ -142,7 +142,7 @@ class Spec:
     def make(self) -> Any:
         """Build it: the factory's own signature says which options there are."""
         make = self.offer.make
-        parameters = inspect.signature(make, eval_str=True).parameters
+        parameters = inspect.signature(make).parameters
         values = {}
         for key, text in self.options.items():
             if key not in parameters:
@@ -151,7 +151,7 @@ class Spec:
                     f"it has: {', '.join(parameters) or 'none'}",
                 )
             where = f"{self.kind} {self.name}: {key}"
-            values[key] = _convert(text, parameters[key].annotation, where)
+            values[key] = _convert(text, _hint(make, parameters[key].annotation), where)
         if lacking := [
             key
             for key, p in parameters.items()
@@ -196,6 +196,16 @@ _READERS: dict[Any, Callable[[str], Any]] = {
     str: str,
     tuple: lambda text: tuple(filter(None, text.split("+"))),
 }
+
+
+def _hint(make: Callable[..., Any], annotation: Any) -> Any:
+    """Return a parameter's type, also where the module postpones evaluation of annotations.
+
+    Only this one annotation is evaluated: those of heavy types exist for type checkers alone.
+    """
+    if not isinstance(annotation, str):
+        return annotation
+    return eval(annotation, getattr(make, "__globals__", {}))  # the plugin's own source
 
 
 def _convert(text: str, hint: Any, where: str) -> Any:

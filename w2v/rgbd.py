@@ -144,25 +144,19 @@ def scenes_from_manifest(path: Path, root: Path, *, drop: Drop) -> Iterator[Scen
 
 def read_scenes(stage: stream.Stage, path: str) -> Iterator[Scene]:
     """Yield scenes from JSON lines that are Scene records or World2VLM manifest lines."""
-    source = "<stdin>" if path == "-" else path
     beside = None if path == "-" else Path(path).parent
-    lines = stream.open_input(path)
-    try:
-        for number, text, value in stream.raw(lines, source):
-            try:
-                if isinstance(value, BadLine):
-                    raise value
-                yield _read_scene(value, stage.settings.root, beside)
-            except BadLine as error:
-                stage.fail("bad line", error, text)
-            except (BadRecord, BadFile, OutsideRoot) as error:
-                wrong = BadLine(source, number, error.what, error.hint)
-                stage.fail("bad record", wrong, text)
-            except Unusable as error:
-                stage.fail(str(error), BadLine(source, number, str(error)), text)
-    finally:
-        if path != "-":
-            lines.close()
+    for source, number, text, value in stream.rows(path):
+        try:
+            if isinstance(value, BadLine):
+                raise value
+            yield _read_scene(value, stage.settings.root, beside)
+        except BadLine as error:
+            stage.fail("bad line", error, text)
+        except (BadRecord, BadFile, OutsideRoot) as error:
+            wrong = BadLine(source, number, error.what, error.hint)
+            stage.fail("bad record", wrong, text)
+        except Unusable as error:
+            stage.fail(str(error), BadLine(source, number, str(error)), text)
 
 
 def load_depth(path: Path, meters_per_unit: float) -> np.ndarray:
@@ -414,19 +408,18 @@ def _transforms_camera(told: Mapping[str, Any]) -> Calibration | float | None:
 
 def _manifest(path: Path, root: Path, drop: Drop) -> Iterator[Shot]:
     """Yield the anchors of a World2VLM manifest."""
-    with stream.open_input(str(path)) as lines:
-        for number, _, value in stream.raw(lines, str(path)):
-            where = f"{path}:{number}"
-            try:
-                if isinstance(value, BadLine):
-                    raise value
-                yield _manifest_shot(value, root, path.parent)
-            except OutsideRoot:
-                drop("path leads out of the root", where)
-            except BadFile:
-                drop("picture is missing", where)
-            except W2VError:
-                drop("not a manifest line", where)
+    for _, number, _, value in stream.rows(str(path)):
+        where = f"{path}:{number}"
+        try:
+            if isinstance(value, BadLine):
+                raise value
+            yield _manifest_shot(value, root, path.parent)
+        except OutsideRoot:
+            drop("path leads out of the root", where)
+        except BadFile:
+            drop("picture is missing", where)
+        except W2VError:
+            drop("not a manifest line", where)
 
 
 def _manifest_shot(line: Mapping[str, Any], root: Path, beside: Path | None) -> Shot:
@@ -540,7 +533,7 @@ def _pose(told: Path | np.ndarray | None) -> Matrix | None:
     """
     if told is None:
         return None
-    pose = _square(_numbers(told, "pose") if isinstance(told, Path) else told)
+    pose = _square(_numbers(told, "pose is unreadable") if isinstance(told, Path) else told)
     if not np.isfinite(pose).all():
         raise Unusable("pose is not finite")
     turn = pose[:3, :3]
@@ -586,7 +579,7 @@ def _calibration(told: Path | Calibration) -> Calibration:
     """Return intrinsics from a text file: a 3x3 or 4x4 matrix, or fx fy cx cy."""
     if isinstance(told, Calibration):
         return told
-    values = _numbers(told, "intrinsics")
+    values = _numbers(told, "intrinsics are unreadable")
     if values.shape in ((3, 3), (3, 4), (4, 4)):
         values = values[[0, 1, 0, 1], [0, 1, 2, 2]]
     if values.size != 4 or not np.isfinite(values).all():
@@ -607,13 +600,13 @@ def _typed_intrinsics(text: str) -> Calibration:
     return Calibration((fx, fy, cx, cy))
 
 
-def _numbers(path: Path, what: str) -> np.ndarray:
+def _numbers(path: Path, otherwise: str) -> np.ndarray:
     """Return the (rows, columns) float64 numbers of a text file."""
     try:
         rows = [line.replace(",", " ").split() for line in path.read_text().splitlines()]
         return np.array([row for row in rows if row and row[0][0] != "#"], dtype=np.float64)
     except (OSError, ValueError) as error:
-        raise Unusable(f"{what} is unreadable") from error
+        raise Unusable(otherwise) from error
 
 
 def _stamped(path: Path) -> _Stamped:
@@ -638,8 +631,9 @@ def _at(stamped: _Stamped, time: float) -> list[str] | None:
 def _array(path: Path) -> np.ndarray:
     """Return the array of an ``.npy`` file, or the first one of an ``.npz``."""
     try:
-        found = np.load(path, allow_pickle=False)
-        return found if isinstance(found, np.ndarray) else np.asarray(found[found.files[0]])
+        with path.open("rb") as file:
+            found = np.load(file, allow_pickle=False)
+            return found if isinstance(found, np.ndarray) else np.asarray(found[found.files[0]])
     except FileNotFoundError as error:
         raise BadFile(f"{path}: no such depth file") from error
     except (OSError, ValueError, EOFError, IndexError, zipfile.BadZipFile) as error:

@@ -1,21 +1,18 @@
 """The built-in checks of ``w2v validate``. This half is light; the checks are in its siblings.
 
 A check's options are its factory's parameters. One that reads files takes ``root``, which the
-command fills in with ``--root``.
+command fills in with ``--root``. No module here is named like a check: importing it would hide the
+factory of that name.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from w2v import hookimpl
-from w2v.kinds import Offer
+from w2v.kinds import Check, Offer
 from w2v.plugins import need
-
-if TYPE_CHECKING:
-    from w2v.kinds import Check
 
 EXTRA = "w2v[checks]"
 
@@ -73,7 +70,7 @@ def geometry(root: Path = Path("."), limit: float = 0.98) -> Check:
     ``limit`` is the least share of agreement, per task, among the answers that can be derived.
     """
     need("numpy", "w2v[images]")
-    from w2v.checks.geometry import Geometry
+    from w2v.checks.labels import Geometry
 
     return Geometry(root, limit)
 
@@ -110,7 +107,7 @@ def blind(limit: float = 0.55, sample: int = 5000) -> Check:
     ``limit``. At most ``sample`` questions per task are used, chosen by hash.
     """
     need("sklearn", EXTRA)
-    from w2v.checks.blind import Blind
+    from w2v.checks.text_only import Blind
 
     return Blind(limit, sample)
 
@@ -123,6 +120,6 @@ def contamination(root: Path = Path("."), against: Path | None = None, distance:
     """
     if against is not None:
         need("imagehash", EXTRA)
-    from w2v.checks.contamination import Contamination
+    from w2v.checks.hashes import Contamination
 
     return Contamination(root, against, distance)

@@ -22,8 +22,9 @@ from w2v.provenance import draw, seed_of
 from w2v.records import Move, Quad, Question
 
 FOLDS = 5
-TOKEN = r"[a-z]+|\d+(?:\.\d+)?"
+TOKEN = r"[^\W\d_]+|\d+(?:\.\d+)?"
 WORDS = 60  # how many of the commonest words the trees are told of
+PAIRS = 5000  # how many of the commonest words and pairs naive Bayes is told of
 TRAIN = 5000  # how many questions a guesser learns from at most; more hardly helps it
 
 
@@ -95,49 +96,61 @@ def _log_ratio(one: float, other: float) -> float:
 
 # ── guessers ──────────────────────────────────────────────────────────────────────────────────
 
+
+class Told:
+    """What N texts say, as the guessers see it; answers play no part in it.
+
+    ``words`` is (N, V) sparse, 1 where a word or pair of words is there; ``numbers`` is (N, K)
+    float64, with the commonest words in the last columns.
+    """
+
+    def __init__(self, texts: Sequence[str]) -> None:
+        texts = [f"question {text}" for text in texts]  # a vocabulary may not be empty
+        count = CountVectorizer(
+            ngram_range=(1, 2), token_pattern=TOKEN, binary=True, max_features=5000
+        )
+        self.words = count.fit_transform(texts)
+        common = CountVectorizer(token_pattern=TOKEN, binary=True, max_features=WORDS)
+        said = np.array([numbers(text) for text in texts])
+        every = np.hstack([said, common.fit_transform(texts).toarray()])
+        varied = (every != every[0]).any(axis=0)
+        self.numbers = every[:, varied] if varied.any() else every[:, :1]
+
+
 Guess = tuple[np.ndarray, np.ndarray]
 """The classes that were learned, (C,) int, and (N, C) chances of each."""
 
 
-def _words(texts: Sequence[str], at: np.ndarray, train: np.ndarray, test: np.ndarray) -> Guess:
+def _words(told: Told, at: np.ndarray, train: np.ndarray, test: np.ndarray) -> Guess:
     """Return guesses of naive Bayes on words and pairs of words."""
-    count = CountVectorizer(ngram_range=(1, 2), token_pattern=TOKEN, binary=True, max_features=5000)
-    learned = count.fit_transform([texts[i] for i in train])
-    model = MultinomialNB().fit(learned, at[train])
-    return model.classes_, model.predict_proba(count.transform([texts[i] for i in test]))
+    model = MultinomialNB().fit(told.words[train], at[train])
+    return model.classes_, model.predict_proba(told.words[test])
 
 
-def _trees(texts: Sequence[str], at: np.ndarray, train: np.ndarray, test: np.ndarray) -> Guess:
+def _trees(told: Told, at: np.ndarray, train: np.ndarray, test: np.ndarray) -> Guess:
     """Return guesses of trees on numbers and common words."""
-    count = CountVectorizer(token_pattern=TOKEN, binary=True, max_features=WORDS)
-    count.fit([texts[i] for i in train])
-
-    def told(part: np.ndarray) -> np.ndarray:
-        said = [texts[i] for i in part]
-        return np.hstack([[numbers(text) for text in said], count.transform(said).toarray()])
-
     if len(set(at[train])) == 2:
         model = HistGradientBoostingClassifier(
-            max_iter=60, max_leaf_nodes=15, early_stopping=False, random_state=0
+            max_iter=50, max_leaf_nodes=12, early_stopping=False, random_state=0
         )
     else:
         model = ExtraTreesClassifier(n_estimators=50, min_samples_leaf=3, random_state=0)
-    model.fit(told(train), at[train])
-    return model.classes_, model.predict_proba(told(test))
+    model.fit(told.numbers[train], at[train])
+    return model.classes_, model.predict_proba(told.numbers[test])
 
 
-Guesser = Callable[[Sequence[str], np.ndarray, np.ndarray, np.ndarray], Guess]
+Guesser = Callable[[Told, np.ndarray, np.ndarray, np.ndarray], Guess]
 GUESSERS: dict[str, Guesser] = {"words": _words, "trees": _trees}
 
 
 def out_of_fold(
-    guesser: str, texts: Sequence[str], answers: Sequence[str], scenes: Sequence[str], salt: str
+    guesser: str, told: Told, answers: Sequence[str], scenes: Sequence[str], salt: str
 ) -> tuple[list[str], np.ndarray] | None:
     """Guess every answer from the questions of other scenes.
 
     Args:
         guesser: A name in ``GUESSERS``.
-        texts: N prompts.
+        told: What the N prompts say.
         answers: N answers, as classes.
         scenes: N scenes, see ``scene_of``.
         salt: Names this way to cut the scenes into folds.
@@ -151,23 +164,23 @@ def out_of_fold(
         return None
     names = sorted(set(answers))
     at = np.array([names.index(answer) for answer in answers])
-    guessed = np.zeros((len(texts), len(names)))
+    guessed = np.zeros((len(at), len(names)))
     # One thread: sums of floats depend on how many threads share them, and so would the rows kept.
     with threadpool_limits(1):
         for number in sorted(set(fold)):
             test = np.flatnonzero(fold == number)
-            train = _some(np.flatnonzero(fold != number), texts)
+            train = _some(np.flatnonzero(fold != number), salt)
             if len(set(at[train])) == 1:
                 guessed[test, at[train[0]]] = 1.0
                 continue
-            classes, chances = GUESSERS[guesser](texts, at, train, test)
+            classes, chances = GUESSERS[guesser](told, at, train, test)
             guessed[test[:, None], classes] = chances
     return names, guessed
 
 
-def _some(places: np.ndarray, texts: Sequence[str]) -> np.ndarray:
-    """Return at most ``TRAIN`` places, chosen by a hash of the text and where it stands."""
+def _some(places: np.ndarray, salt: str) -> np.ndarray:
+    """Return at most ``TRAIN`` places, spread evenly."""
     if len(places) <= TRAIN:
         return places
-    order = sorted(places.tolist(), key=lambda i: (draw(1 << 62, "train", texts[i]), i))
+    order = sorted(places.tolist(), key=lambda place: draw(1 << 62, "train", salt, place))
     return np.array(sorted(order[:TRAIN]))

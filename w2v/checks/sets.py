@@ -55,9 +55,7 @@ class Duplicates:
         figures = {"duplicates": self.repeats, "contradictions": self.contradictions}
         failures = []
         if self.contradictions:
-            failures.append(
-                f"{self.contradictions} questions have a second, different answer"
-            )
+            failures.append(f"{self.contradictions} questions have a second, different answer")
         return Verdict(figures=figures, failures=failures)
 
 

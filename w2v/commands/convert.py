@@ -90,18 +90,20 @@ def _import(stage: stream.Stage, path: str, origin: Format) -> None:
     settings = stage.settings
     name = "<stdin>" if path == "-" else path
     place = formats.finder(settings.root, _beside(path) or Path("."))
-    found = stage.progress(formats.rows(stream.open_input(path), name))
-    for number, text, row in stream.take(found, settings.shard, settings.limit):
-        stage.inputs += 1
-        try:
-            if isinstance(row, BadLine):
-                raise row
-            stage.write(origin.read(row, place))
-        except BadLine as error:
-            stage.fail("bad line", error, text)
-        except W2VError as error:
-            reason = "bad row" if isinstance(error, BadRecord) else "bad picture"
-            stage.fail(reason, BadLine(name, number, error.what, error.hint), stream.dumps(row))
+    with stream.open_input(path) as lines:
+        found = stage.progress(formats.rows(lines, name))
+        for number, text, row in stream.take(found, settings.shard, settings.limit):
+            stage.inputs += 1
+            try:
+                if isinstance(row, BadLine):
+                    raise row
+                stage.write(origin.read(row, place))
+            except BadLine as error:
+                stage.fail("bad line", error, text)
+            except W2VError as error:
+                reason = "bad row" if isinstance(error, BadRecord) else "bad picture"
+                wrong = BadLine(name, number, error.what, error.hint)
+                stage.fail(reason, wrong, stream.dumps(row))
 
 
 def _beside(path: str) -> Path | None:

@@ -7,6 +7,8 @@ from pathlib import Path
 import click
 
 from w2v import stream
+from w2v.errors import BadFile
+from w2v.plugins import need
 
 
 @click.command()
@@ -61,13 +63,17 @@ def report(
     \b
     w2v report d -o report.html
     """
+    need("PIL", "w2v[images]")
     from w2v.report import page as pages
     from w2v.report import sheets
 
     found = pages.gather(source, per_task, seed)
     text = pages.write(found, root, per_task, seed, between)
-    page.parent.mkdir(parents=True, exist_ok=True)
-    stream.write_atomic(page, text)
+    try:
+        page.parent.mkdir(parents=True, exist_ok=True)
+        stream.write_atomic(page, text)
+    except OSError as error:
+        raise BadFile(f"{page}: {error.strerror}", "choose a folder you may write to") from error
     if folder is not None:
         sheets.write_sheets(
             found.tallies,

@@ -25,16 +25,16 @@ have two names to waver between."""
 def w2v_detectors() -> Mapping[str, Offer]:
     """Offer the built-in detectors."""
     return {
-        "oracle": Offer(make=oracle, licence="MIT", may_train=True, can=frozenset({"needs-truth"})),
+        "oracle": Offer(make=make_oracle, licence="MIT", may_train=True, can=frozenset({"needs-truth"})),
         "zero-shot": Offer(
-            make=zero_shot,
+            make=make_zero_shot,
             licence="Apache-2.0 (code; weights: see the card of the model)",
         ),
-        "yolo": Offer(make=yolo, licence="AGPL-3.0"),
+        "yolo": Offer(make=make_yolo, licence="AGPL-3.0"),
     }
 
 
-def oracle(min_pixels: int = 16) -> Detector:
+def make_oracle(min_pixels: int = 16) -> Detector:
     """Read the boxes off a simulator's masks; objects of fewer pixels count as out of sight."""
     need("numpy", "w2v[render]")
     from w2v.detectors.oracle import Oracle
@@ -42,7 +42,7 @@ def oracle(min_pixels: int = 16) -> Detector:
     return Oracle(min_pixels)
 
 
-def zero_shot(
+def make_zero_shot(
     model: str,
     labels: tuple[str, ...] = tuple(INDOOR.split("+")),
     score: float = 0.3,
@@ -69,7 +69,7 @@ def zero_shot(
     return ZeroShot(model, labels, score, nms, tracker, device, batch)
 
 
-def yolo(
+def make_yolo(
     model: str,
     labels: tuple[str, ...] = (),
     clip: str = "",

@@ -55,8 +55,7 @@ class Yolo:
         self.file, self.score, self.nms, self.size = Path(model).expanduser(), score, nms, size
         self.clip = Path(clip).expanduser() if clip else None
         self.device = options.device(device)
-        self._folder = tempfile.TemporaryDirectory()
-        self._tracker = settings(options.tracker(tracker), score, Path(self._folder.name))
+        self.tracker = options.tracker(tracker)
         self.model = load(self.file)
         if labels:
             name(self.model, options.vocabulary(labels), self.clip)
@@ -77,20 +76,28 @@ class Yolo:
         for tracker in getattr(self.model.predictor, "trackers", ()):
             tracker.reset()
         numbers: dict[tuple[int, str], int] = {}
-        return [
-            box
-            for index, frame in enumerate(footage.frames)
-            for box in self._look(index, frame, numbers)
-        ]
+        boxes: list[Box] = []
+        with tempfile.TemporaryDirectory() as folder:
+            file = settings(self.tracker, self.score, Path(folder))
+            for index, frame in enumerate(footage.frames):
+                boxes += self._look(index, frame, file, numbers)
+        return boxes
 
     def _look(
-        self, index: int, frame: np.ndarray, numbers: dict[tuple[int, str], int]
+        self, index: int, frame: np.ndarray, file: str, numbers: dict[tuple[int, str], int]
     ) -> Iterator[Box]:
-        """Yield the boxes of the next frame; ``numbers`` holds the tracks met so far."""
+        """Yield the boxes of the next frame.
+
+        Args:
+            index: Of the frame.
+            frame: (H, W, 3) uint8 sRGB.
+            file: Settings of the tracker.
+            numbers: Our number for each id and label met so far; grows.
+        """
         told = self.model.track(
             np.ascontiguousarray(frame[..., ::-1]),  # ultralytics takes arrays for BGR
             persist=True,
-            tracker=self._tracker,
+            tracker=file,
             conf=min(self.score, UNSURE),
             iou=self.nms,
             imgsz=self.size,

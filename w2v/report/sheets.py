@@ -12,7 +12,7 @@ import functools
 import io
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,7 @@ PAPER, INK, FAINT, GREEN, LINE, MISSING = (
     "#9A9A9A",
 )
 GAP, TEXT_WIDTH, LEADING = 12, 460, 1.3
+ENDS = ("from", "to")  # keys of the evidence: pixel boxes in the first and the last frame
 SAME = 0.5  # least IoU of a question's box with an annotated one for it to be that one
 Report = Callable[[str], None]
 Ink = Any  # a font of Pillow's
@@ -313,7 +314,7 @@ def _ends(question: Question) -> tuple[Mark | None, Mark | None]:
 
     They are taken from the evidence, in pixels, else from the words, on the grid.
     """
-    found = [_quad(question.evidence.get(name)) for name in ("from", "to")]
+    found = [_quad(question.evidence.get(name)) for name in ENDS]
     if any(found):
         marks = [Mark(xyxy=quad, colour=MISSING) if quad else None for quad in found]
         return marks[0], marks[1]
@@ -341,34 +342,37 @@ def _subject(
     """Return the boxes to draw in one picture: those of the question, and where its object went."""
     start, end = ends
     if is_first:
-        return [_coloured(start, 0, story, COLOURS[0])] if start else []
+        return [_coloured(start, 0, story)] if start else []
     marks = []
     if is_last and end:
         last = None if story is None else len(story.names) - 1
-        marks.append(_coloured(end, last, story, COLOURS[1] if story else COLOURS[0]))
+        marks.append(_coloured(end, last, story))
     if start is None or story is None or frame is None:
         return marks
     track = story.track(0, _pixels(start, story))
     if track is None or (marks and marks[0].colour == story.colour(track)):
         return marks
-    went = [b for b in story.boxes if b.frame == frame and b.track == track]
-    for box in went:
-        seen = _annotated(box, story)
-        where = start.xyxy if box.xyxy is None else seen.xyxy
-        size = start.size if box.xyxy is None else None
-        marks.append(
-            Mark(xyxy=where, size=size, colour=seen.colour, text=seen.text, dashed=seen.dashed)
-        )
+    for box in story.boxes:
+        if box.frame == frame and box.track == track:
+            seen = _annotated(box, story)
+            if box.xyxy is None:
+                seen = replace(seen, xyxy=start.xyxy, size=start.size)
+            marks.append(seen)
     return marks
 
 
-def _coloured(mark: Mark, frame: int | None, story: Story | None, default: str) -> Mark:
-    """Return a mark in the colour of the track it belongs to, with its number."""
-    track = None if story is None or frame is None else story.track(frame, _pixels(mark, story))
-    if story is None or track is None:
-        return Mark(xyxy=mark.xyxy, size=mark.size, colour=default)
+def _coloured(mark: Mark, frame: int | None, story: Story | None) -> Mark:
+    """Return a mark in the colour of the track it belongs to, with its number.
+
+    White where ``annotate`` knows of no such box; one colour where there are no annotations.
+    """
+    if story is None or not story.boxes or frame is None:
+        return replace(mark, colour=COLOURS[0])
+    track = story.track(frame, _pixels(mark, story))
+    if track is None:
+        return replace(mark, colour=PAPER, text="no such track")
     label = next(b.label for b in story.boxes if b.track == track)
-    return Mark(xyxy=mark.xyxy, size=mark.size, colour=story.colour(track), text=f"{track} {label}")
+    return replace(mark, colour=story.colour(track), text=f"{track} {label}")
 
 
 def _pixels(mark: Mark, story: Story) -> Quad:
@@ -421,6 +425,8 @@ def _facts(values: dict[str, Any]) -> str:
     """Return the plain values of a dict as ``name value``, at most ten of them."""
     told = []
     for name, value in values.items():
+        if name in ENDS:  # drawn
+            continue
         if isinstance(value, float):
             value = motion.number(value)
         if isinstance(value, list) and value and all(isinstance(v, int | float) for v in value):

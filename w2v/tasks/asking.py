@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar
 
 from w2v import motion, phrases, provenance
 from w2v.errors import BadOption
@@ -104,46 +104,85 @@ class Asker:
 
 # ── moves ─────────────────────────────────────────────────────────────────────────────────────
 
-
-@functools.lru_cache(maxsize=4096)
-def _say(verb: str, amount: float) -> str:
-    return motion.say_one(Move(verb=verb, amount=amount))
-
-
-def said(moves: Sequence[Move]) -> list[str]:
-    """Return each move in the words of ``motion.say_one``; the tasks of a scene share the work."""
-    return [_say(move.verb, move.amount) for move in moves]
+P = ParamSpec("P")
+T = TypeVar("T")
+RECENT = 256
 
 
-def untellable(clip: Clip) -> str:
-    """Return in a few words why no question may name this clip's moves; empty where one may."""
-    if clip.last_frame < 1:
-        return "one frame"
-    if not clip.moves or any(" 0 " in words for words in said(clip.moves)):
-        return "rounds to nothing"
-    right, forward, turned = end(clip.moves)
-    if math.hypot(right, forward) < STILL_METERS and abs(turned) < STILL_DEGREES:
-        return "ends where it began"
-    return ""
+def remembered(
+    make: Callable[Concatenate[Clip, P], T],
+) -> Callable[Concatenate[Clip, P], T]:
+    """Remember what was made of the last clips, since all eight tasks ask about the same ones.
 
+    Clips hold free-form values and cannot be hashed; they are told apart by identity, and held,
+    so that no other clip can take theirs. What is remembered must not be changed.
+    """
+    known: dict[Any, tuple[Clip, T]] = {}
 
-def end(moves: Sequence[Move]) -> tuple[float, float, float]:
-    """Return where moves lead: meters right and forward, degrees turned right in [-180, 180]."""
-    right = forward = turned = 0.0
-    for move in moves:
-        kind, _, way = move.verb.partition(" ")
-        amount = move.amount if way in ("forward", "right") else -move.amount
-        if kind == "turn":
-            turned += amount
-            continue
-        ahead, aside = (0.0, amount) if way in ("left", "right") else (amount, 0.0)
-        sine, cosine = math.sin(math.radians(turned)), math.cos(math.radians(turned))
-        right += aside * cosine + ahead * sine
-        forward += ahead * cosine - aside * sine
-    return right, forward, math.remainder(turned, 360.0)
+    @functools.wraps(make)
+    def found(clip: Clip, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        key = (id(clip), args)
+        if key not in known:
+            if len(known) >= RECENT:
+                known.clear()
+            known[key] = clip, make(clip, *args, **kwargs)
+        return known[key][1]
+
+    return found
 
 
 End = tuple[float, float, float]
+"""Where a path ends: meters right and forward of its start, degrees turned to the right."""
+
+
+class Told(NamedTuple):
+    """A clip's moves in words, where they end, and why they cannot be asked about, if so."""
+
+    words: list[str]
+    text: str
+    end: End
+    fault: str
+    together: bool
+
+
+@remembered
+def tell(clip: Clip) -> Told:
+    """Put a clip's moves into words.
+
+    ``fault`` says in a few words why no question may name them. ``together`` says that
+    neighbours run together into one move, so that they cannot be told apart from it.
+    """
+    words = [motion.say_one(move) for move in clip.moves]
+    right, forward, turned = end(clip.moves)
+    fault = ""
+    if clip.last_frame < 1:
+        fault = "one frame"
+    elif not words or any(" 0 " in word for word in words):
+        fault = "rounds to nothing"
+    elif math.hypot(right, forward) < STILL_METERS and abs(turned) < STILL_DEGREES:
+        fault = "ends where it began"
+    together = len(words) > 1 and len(motion.merge(clip.moves)) < len(words)
+    return Told(words, "; ".join(words), (right, forward, turned), fault, together)
+
+
+def end(moves: Sequence[Move]) -> End:
+    """Return where moves lead, in the ground plane; degrees are in [-180, 180]."""
+    right = forward = turned = 0.0
+    for move in moves:
+        verb, amount = move.verb, move.amount
+        if verb in ("turn left", "move left", "move backward"):
+            amount = -amount
+        if verb.startswith("turn"):
+            turned += amount
+            continue
+        sine, cosine = math.sin(math.radians(turned)), math.cos(math.radians(turned))
+        if verb in ("move left", "move right"):
+            right += amount * cosine
+            forward -= amount * sine
+        else:
+            right += amount * sine
+            forward += amount * cosine
+    return right, forward, math.remainder(turned, 360.0)
 
 
 def apart(one: End, two: End) -> bool:
@@ -178,7 +217,7 @@ def choose_moves(
         asker: Whose task it is.
         id: The question, for the draws.
         moves: The right ones.
-        others: What the other clips of the scene did, as far as it would suit this task.
+        others: What other clips of the scene did, as far as that would suit the task.
 
     Returns:
         The letter and the options, or None where three others cannot be found.
@@ -188,10 +227,10 @@ def choose_moves(
         there = end(other)
         if all(apart(there, known) for known in ends):
             ends.append(there)
-            wrong.append("; ".join(said(other)))
+            wrong.append(motion.say(other))
             if len(wrong) == OPTIONS - 1:
-                right = "; ".join(said(moves))
-                return phrases.write_choice(right, wrong, asker.draw(OPTIONS, id, "place"))
+                place = asker.draw(OPTIONS, id, "place")
+                return phrases.write_choice(motion.say(moves), wrong, place)
     return None
 
 

@@ -13,15 +13,17 @@ prompt (A1, A2).
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Callable, Iterator, Sequence
+import operator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from w2v import motion, phrases, provenance
 from w2v.boxes import GRID, say
 from w2v.errors import BadOption, BadRecord
 from w2v.kinds import Task
-from w2v.records import Box, Clip, Message, Move, Question
+from w2v.records import Box, Clip, Message, Move, Quad, Question
 from w2v.tasks.asking import DIRECTIONS
 from w2v.tasks.templates import IMAGES, SETS, Template
 
@@ -126,12 +128,12 @@ class World2VLM:
 
     def _objects(self, clip: Clip, moves: tuple[Move, ...]) -> Iterator[Question]:
         """Ask at most one D1, D2 and D3 and two D4 of a clip, the boxes with the best scores."""
-        first, last = valid(clip, 0), valid(clip, clip.last_frame)
+        first, last = valid(clip)
         told = list(map(say_exactly, moves))
         pair = best_pair(first, last) if self.tasks & {"D1", "D3"} else None
         if pair and "D1" in self.tasks:
             yield self._about(clip, "D1", told, *pair, write(clip, pair[1]), 0)
-        top = max(first, key=_score, default=None)
+        top = best(first)
         if top and top.track is not None and "D2" in self.tasks:
             there = find(last, top)
             form = _FORMS[variant(clip, top.label)]
@@ -159,12 +161,11 @@ class World2VLM:
         A box without a track has any box of its label for its own, and for another.
         """
         same = find(last, top)
-        others = [
+        other = best(
             box
             for box in last
             if box.label == top.label and (top.track is None or box.track != top.track)
-        ]
-        other = max(others, key=_score, default=None)
+        )
         number = 0
         for shown, true, key in ((same, True, ":pos"), (other, False, ":neg")):
             if shown is None:
@@ -325,57 +326,63 @@ def say_exactly(move: Move) -> str:
 # ── boxes ─────────────────────────────────────────────────────────────────────────────────────
 
 
-def _score(box: Box) -> float:
-    return box.score
+_score: Callable[[Box], float] = operator.attrgetter("score")
 
 
-def valid(clip: Clip, frame: int) -> list[Box]:
-    """Return the boxes of a frame that pass the original's filter, in file order."""
+def valid(clip: Clip) -> tuple[list[Box], list[Box]]:
+    """Return the boxes of the first and last frame that pass the original's filter, in order."""
     wide, high = clip.intrinsics.width, clip.intrinsics.height
     left, top = MARGIN * wide, MARGIN * high
     right, bottom = (1 - MARGIN) * wide, (1 - MARGIN) * high
-    found = []
+    least, most = LEAST_AREA * wide * high, MOST_AREA * wide * high
+    found: tuple[list[Box], list[Box]] = ([], [])
     for box in clip.boxes or ():
-        if box.frame != frame or box.xyxy is None or box.score < SCORE:
+        if box.xyxy is None or box.score < SCORE:
             continue
         x1, y1, x2, y2 = box.xyxy
-        if x2 <= x1 or y2 <= y1 or x1 < left or y1 < top or x2 > right or y2 > bottom:
-            continue
-        if LEAST_AREA <= (x2 - x1) * (y2 - y1) / float(wide * high) <= MOST_AREA:
-            found.append(box)
+        inside = left <= x1 < x2 <= right and top <= y1 < y2 <= bottom
+        if inside and least <= (x2 - x1) * (y2 - y1) <= most:
+            found[box.frame != 0].append(box)
     return found
+
+
+def best(boxes: Iterable[Box]) -> Box | None:
+    """Return the box with the best score, the first of several."""
+    return max(boxes, key=_score, default=None)
 
 
 def find(boxes: Sequence[Box], like: Box) -> Box | None:
     """Return the best box of the same track, or of the same label where there is no track."""
-    found = [
-        box
-        for box in boxes
-        if (box.track == like.track if like.track is not None else box.label == like.label)
-    ]
-    return max(found, key=_score, default=None)
+    if like.track is None:
+        return best([box for box in boxes if box.label == like.label])
+    return best([box for box in boxes if box.track == like.track])
 
 
 def best_pair(first: Sequence[Box], last: Sequence[Box]) -> tuple[Box, Box] | None:
     """Return the two boxes of one track with the largest sum of scores; labels may differ."""
+    tracked: dict[int, Box] = {}
+    for box in last:
+        if box.track is not None:
+            known = tracked.get(box.track)
+            if known is None or box.score > known.score:
+                tracked[box.track] = box
     pairs = [
-        (box, other)
-        for box in first
-        if box.track is not None and (other := find(last, box)) is not None
+        (box, tracked[box.track]) for box in first if box.track is not None and box.track in tracked
     ]
     return max(pairs, key=lambda pair: pair[0].score + pair[1].score, default=None)
 
 
 def write(clip: Clip, box: Box) -> str:
-    """Write a box on the grid; in the original's order of operations, which matters at halves."""
+    """Write a box that is in sight on the grid 0..1000."""
     assert box.xyxy is not None
-    wide, high = clip.intrinsics.width, clip.intrinsics.height
-    return say(
-        [
-            max(0, min(GRID, round(value / size * float(GRID))))
-            for value, size in zip(box.xyxy, (wide, high, wide, high), strict=True)
-        ]
-    )
+    return _write(box.xyxy, clip.intrinsics.width, clip.intrinsics.height)
+
+
+@functools.lru_cache(maxsize=256)
+def _write(box: Quad, wide: int, high: int) -> str:
+    """Write a pixel box in the original's order of operations, which matters at halves."""
+    parts = zip(box, (wide, high, wide, high), strict=True)
+    return say([max(0, min(GRID, round(value / size * 1000.0))) for value, size in parts])
 
 
 # ── words ─────────────────────────────────────────────────────────────────────────────────────
@@ -399,5 +406,9 @@ def variant(clip: Clip, label: str, key: str = "") -> int:
 
     The original adds up the character codes of a key made of these.
     """
-    text = f"{clip.meta.get('trajectory', '')}:{label}:{clip.last_frame}{key}"
-    return sum(map(ord, text)) % len(_FORMS)
+    return _code(f"{clip.meta.get('trajectory', '')}:{label}:{clip.last_frame}{key}") % len(_FORMS)
+
+
+@functools.lru_cache(maxsize=4096)
+def _code(text: str) -> int:
+    return sum(map(ord, text))

@@ -2,21 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from w2v import motion, phrases
 from w2v.records import Clip, Move, Question
-from w2v.tasks.asking import (
-    Asker,
-    Drop,
-    End,
-    apart,
-    choose_moves,
-    end,
-    said,
-    untellable,
-    weight_of,
-)
+from w2v.tasks.asking import Asker, Drop, apart, choose_moves, tell, weight_of
 
 Suits = Callable[[Sequence[Move]], bool]
 
@@ -47,11 +37,9 @@ class WhichMoves:
         for clip in clips:
             if not self.suits(clip.moves):
                 continue
-            reason = untellable(clip)
-            if not reason and len(motion.merge(clip.moves)) < len(clip.moves):
-                reason = "moves run together"  # two neighbours look like one, or like none
-            if reason:
-                drop(f"{self.asker.task} {reason}")
+            told = tell(clip)
+            if told.fault or told.together:
+                drop(f"{self.asker.task} {told.fault or 'moves run together'}")
                 continue
             question = self._ask(clip, clips)
             if question is None:
@@ -60,7 +48,7 @@ class WhichMoves:
                 yield question
 
     def _ask(self, clip: Clip, clips: Sequence[Clip]) -> Question | None:
-        asker, moves = self.asker, clip.moves
+        asker = self.asker
         id = f"{clip.id}/{asker.task}"
         form = asker.form(id)
         written = write_moves(asker, id, form, clip, clips, self.suits)
@@ -72,8 +60,8 @@ class WhichMoves:
             form,
             *written,
             weight_of(clip),
-            {"moves": said(moves)},
-            verb=moves[0].verb,
+            {"moves": tell(clip).words},
+            verb=clip.moves[0].verb,
         )
 
 
@@ -87,10 +75,10 @@ def write_moves(
         others = [
             other.moves
             for other in clips
-            if other is not clip and suits(other.moves) and not untellable(other)
+            if other is not clip and suits(other.moves) and not tell(other).fault
         ]
         return choose_moves(asker, id, clip.moves, others)
-    return "; ".join(said(clip.moves)), ()
+    return tell(clip).text, ()
 
 
 # ── A4 ────────────────────────────────────────────────────────────────────────────────────────
@@ -114,12 +102,12 @@ class Claims:
         """Yield a true and a false claim per clip that has a partner, in drawn order."""
         fit: list[Clip] = []
         for clip in clips:
-            if reason := untellable(clip):
-                drop(f"A4 {reason}")
+            if fault := tell(clip).fault:
+                drop(f"A4 {fault}")
             else:
                 fit.append(clip)
         partners = self._partners(fit)
-        claims = [self._say(clip.moves) for clip in fit]
+        claims = [self._say(clip) for clip in fit]
         for k, clip in enumerate(fit):
             if k not in partners:
                 drop("A4 no partner")
@@ -130,15 +118,15 @@ class Claims:
                 of = k if own else partners[k]
                 yield self._ask(clip, fit[of].id, claims[of], own, number)
 
-    def _say(self, moves: Sequence[Move]) -> str:
+    def _say(self, clip: Clip) -> str:
         listed = self.asker.templates == "paper"
-        return motion.say_listed(moves) if listed else "; ".join(said(moves))
+        return motion.say_listed(clip.moves) if listed else tell(clip).text
 
     def _ask(self, clip: Clip, of: str, claim: str, truth: bool, number: int) -> Question:
         asker = self.asker
         id = f"{clip.id}/A4/2" if number else f"{clip.id}/A4"
         form = asker.form(id)
-        evidence = {"moves": said(clip.moves), "claim_of": of, "claim": claim}
+        evidence = {"moves": tell(clip).words, "claim_of": of, "claim": claim}
         answer, options = asker.truth(id, form, truth)
         return asker.question(
             clip, id, form, answer, options, weight_of(clip), evidence, moves=claim
@@ -149,27 +137,27 @@ class Claims:
         ranked = sorted(
             range(len(clips)), key=lambda k: (self.asker.draw(1 << 32, clips[k].id, "rank"), k)
         )
-        ends = [end(clip.moves) for clip in clips]
-        sizes = [len(clip.moves) for clip in clips]
-        found: dict[int, int] = {}
         blocks = -(-len(ranked) // BLOCK)
+        found: dict[int, int] = {}
         for block in range(blocks):
-            part = ranked[block::blocks]
-            choices = {k: _choices(place, part, ends, sizes) for place, k in enumerate(part)}
-            found |= pair_up(choices)
+            found |= pair_up(_choices(clips, ranked[block::blocks]))
         return found
 
 
-def _choices(
-    place: int, part: Sequence[int], ends: Sequence[End], sizes: Sequence[int]
-) -> list[int]:
-    """Return who may be partner of the clip at a place: as many moves first, then next in rank."""
-    own = part[place]
-    after = [k for k in (*part[place + 1 :], *part[:place]) if apart(ends[own], ends[k])]
-    return sorted(after, key=lambda k: sizes[k] != sizes[own])
+def _choices(clips: Sequence[Clip], ranked: Sequence[int]) -> dict[int, Iterable[int]]:
+    """Return who may be each clip's partner: as many moves first, then next in rank."""
+    ends = {k: tell(clips[k]).end for k in ranked}
+    sizes = {k: len(clips[k].moves) for k in ranked}
+    choices: dict[int, Iterable[int]] = {}
+    for place, own in enumerate(ranked):
+        after = (*ranked[place + 1 :], *ranked[:place])
+        alike = [k for k in after if sizes[k] == sizes[own]]
+        others = [k for k in after if sizes[k] != sizes[own]]
+        choices[own] = [k for k in (*alike, *others) if apart(ends[own], ends[k])]
+    return choices
 
 
-def pair_up(choices: dict[int, list[int]]) -> dict[int, int]:
+def pair_up(choices: Mapping[int, Iterable[int]]) -> dict[int, int]:
     """Return a permutation without fixed points that gives each item one of its choices.
 
     Items that have to be left out for it are not in the result.
@@ -186,7 +174,7 @@ def pair_up(choices: dict[int, list[int]]) -> dict[int, int]:
 
 def _place(
     item: int,
-    choices: dict[int, list[int]],
+    choices: Mapping[int, Iterable[int]],
     alive: dict[int, None],
     owner: dict[int, int],
     seen: set[int],

@@ -15,10 +15,10 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from w2v import boxes as grids
-from w2v import motion, phrases
+from w2v import phrases
 from w2v.errors import BadOption
 from w2v.records import Box, Clip, Intrinsics, Move, Quad, Question
-from w2v.tasks.asking import OPTIONS, Asker, Drop, said, untellable, weight_of
+from w2v.tasks.asking import OPTIONS, Asker, Drop, remembered, tell, weight_of
 from w2v.tasks.motion import write_moves
 
 CLEAR = 0.5
@@ -40,18 +40,18 @@ class Pair(NamedTuple):
     last: Box
 
 
+@remembered
 def in_first(clip: Clip) -> list[Box]:
     """Return the boxes of the first frame that are in sight, kept or not."""
     return [box for box in clip.boxes or () if box.frame == 0 and box.xyxy is not None]
 
 
+@remembered
 def in_last(clip: Clip) -> dict[int, Box]:
     """Return what is known of each followed object in the last frame, by track."""
     frame = clip.last_frame
     return {
-        box.track: box
-        for box in clip.boxes or ()
-        if box.frame == frame and box.track is not None
+        box.track: box for box in clip.boxes or () if box.frame == frame and box.track is not None
     }
 
 
@@ -87,19 +87,23 @@ def speakable(label: str) -> bool:
     return bool(label.strip()) and label.isprintable() and "<" not in label and "[" not in label
 
 
+@remembered
 def pairs(clip: Clip, clear: float, match: float) -> list[Pair]:
     """Return the objects that may be shown in both frames, in the order of the first."""
     last = in_last(clip)
-    return [
-        Pair(box, other)
-        for box in in_first(clip)
-        if box.track is not None
-        and (other := last.get(box.track)) is not None
-        and box.label == other.label
-        and (other.match is None or other.match >= match)
-        and askable(clip, box, clear)
-        and askable(clip, other, clear)
-    ]
+    found = []
+    for box in in_first(clip):
+        other = last.get(box.track) if box.kept and box.track is not None else None
+        if (
+            other is not None
+            and other.kept
+            and box.label == other.label
+            and (other.match is None or other.match >= match)
+            and askable(clip, box, clear)
+            and askable(clip, other, clear)
+        ):
+            found.append(Pair(box, other))
+    return found
 
 
 def drawn(asker: Asker, clip: Clip, pairs: list[Pair]) -> list[Pair]:
@@ -113,7 +117,11 @@ def drawn(asker: Asker, clip: Clip, pairs: list[Pair]) -> list[Pair]:
 def grid(clip: Clip, box: Box) -> tuple[int, int, int, int]:
     """Return a box on the grid 0..1000; the box must be in sight."""
     assert box.xyxy is not None
-    return grids.to_grid(box.xyxy, clip.intrinsics.width, clip.intrinsics.height)
+    return _grid(box.xyxy, clip.intrinsics.width, clip.intrinsics.height)
+
+
+_grid = functools.lru_cache(maxsize=1024)(grids.to_grid)
+"""Several tasks write the same boxes."""
 
 
 def alike(one: Box, two: Box) -> bool:
@@ -190,17 +198,17 @@ class WhereTo:
         written = self._write(clip, pair, last, id, form)
         if written is None:
             return "D1 no other options"
-        moves = said(clip.moves)
+        told = tell(clip)
         return asker.question(
             clip,
             id,
             form,
             *written,
             weight(clip, pair.last),
-            {"moves": moves, **proof(*pair)},
+            {"moves": told.words, **proof(*pair)},
             object=pair.first.label,
             first=grids.say(first),
-            moves="; ".join(moves),
+            moves=told.text,
         )
 
     def _write(
@@ -323,7 +331,7 @@ class IsGone:
         id = f"{clip.id}/D2/{number + 1}" if number else f"{clip.id}/D2"
         form = asker.form(id)
         answer, options = asker.truth(id, form, truth, spoken(first.label))
-        moves = said(clip.moves)
+        told = tell(clip)
         share = weight(clip, last)
         return asker.question(
             clip,
@@ -332,10 +340,10 @@ class IsGone:
             answer,
             options,
             share if last.visible is not None else round(share * UNMEASURED, 4),
-            {"moves": moves, **proof(first, last)},
+            {"moves": told.words, **proof(first, last)},
             object=first.label,
             first=grids.say(grid(clip, first)),
-            moves="; ".join(moves),
+            moves=told.text,
         )
 
 
@@ -372,7 +380,7 @@ class WhichMovesByBox:
             if reason := _reason("D3", clip):
                 drop(reason)
                 continue
-            if len(motion.merge(clip.moves)) < len(clip.moves):
+            if tell(clip).together:
                 drop("D3 moves run together")
                 continue
             found = drawn(self.asker, clip, pairs(clip, self.clear, self.match))
@@ -396,7 +404,7 @@ class WhichMovesByBox:
             form,
             *written,
             weight(clip, pair.last),
-            {"moves": said(clip.moves), **proof(*pair)},
+            {"moves": tell(clip).words, **proof(*pair)},
             object=pair.first.label,
             first=grids.say(grid(clip, pair.first)),
             second=grids.say(grid(clip, pair.last)),
@@ -461,7 +469,7 @@ class IsSame:
         id = f"{clip.id}/D4/{number + 1}" if number else f"{clip.id}/D4"
         form = asker.form(id)
         answer, options = asker.truth(id, form, truth, spoken(pair.first.label))
-        moves = said(clip.moves)
+        told = tell(clip)
         return asker.question(
             clip,
             id,
@@ -469,11 +477,11 @@ class IsSame:
             answer,
             options,
             weight(clip, pair.last),
-            {"moves": moves, **proof(pair.first, shown, other=shown.track)},
+            {"moves": told.words, **proof(pair.first, shown, other=shown.track)},
             object=pair.first.label,
             first=grids.say(grid(clip, pair.first)),
             second=grids.say(grid(clip, shown)),
-            moves="; ".join(moves),
+            moves=told.text,
         )
 
 
@@ -481,5 +489,5 @@ def _reason(task: str, clip: Clip) -> str:
     """Return why a clip suits no object task that names its moves; empty where it does."""
     if clip.boxes is None:
         return "not annotated"
-    reason = untellable(clip)
-    return f"{task} {reason}" if reason else ""
+    fault = tell(clip).fault
+    return f"{task} {fault}" if fault else ""

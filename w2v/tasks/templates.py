@@ -39,9 +39,7 @@ IMAGES = {"D2": 1} | dict.fromkeys(("A1", "A2", "A3", "A4", "D1", "D3", "D4"), 2
 _STEP = "move <forward|backward|left|right> X meters"
 _TURN = "turn <left|right> X degrees"
 _VOCABULARY = "\n- move forward/backward/left/right X meters\n- turn left/right X degrees"
-_LISTED = (
-    " Write all of them in order, with ';' between them. Each is one of:" + _VOCABULARY
-)
+_LISTED = " Write all of them in order, with ';' between them. Each is one of:" + _VOCABULARY
 _GRID = " Boxes are [x1, y1, x2, y2] in whole numbers from 0 to 1000, x to the right and y down."
 
 _W2V = {
@@ -64,12 +62,12 @@ _W2V = {
         sentence=f" Answer in one sentence that names them in order, each as one of:{_VOCABULARY}",
     ),
     "A4": Template(
-        question='Someone claims that between the first picture and the second the camera did '
+        question="Someone claims that between the first picture and the second the camera did "
         'this: "{moves}". Is the claim true or false?',
         plain=" Answer with one word, true or false.",
     ),
     "D1": Template(
-        question="In the first picture the {object} is at {first}." + _GRID + ' Then the camera '
+        question="In the first picture the {object} is at {first}." + _GRID + " Then the camera "
         'did this: "{moves}". Where is the same {object} in the second picture?',
         plain=" Answer with its box only, as [x1, y1, x2, y2].",
         sentence=" Answer in one short sentence that holds its box as [x1, y1, x2, y2].",
@@ -132,7 +130,7 @@ _PAPER = {
         + _VOCABULARY,
     ),
     "D4": Template(
-        question='In the first image, the {object} is at bbox {first}. After the camera does '
+        question="In the first image, the {object} is at bbox {first}. After the camera does "
         '"{moves}", the second image shows a {object} at bbox {second}. Are these the same '
         "physical object instance?",
         plain=" Answer: yes or no.",

@@ -11,9 +11,10 @@ from w2v.kinds import Offer
 from w2v.plugins import need
 
 if TYPE_CHECKING:
+    from w2v.teachers.depthmodel import DepthModel
     from w2v.teachers.depthwarp import DepthWarp
     from w2v.teachers.replay import Replay
-    from w2v.teachers.sim import SimTeacher
+    from w2v.teachers.sim.teacher import SimTeacher
 
 
 @hookimpl
@@ -39,6 +40,48 @@ def w2v_teachers() -> Mapping[str, Offer]:
             can=frozenset({"makes-scenes", "random-access"}),
         ),
     }
+
+
+def sim(field_of_view: float = 75.0, quality: str = "full", rooms: str = "all") -> SimTeacher:
+    """Simulate furnished rooms with exact depth, masks and visibility.
+
+    ``field_of_view`` is in degrees across; ``quality`` is full or fast (no antialiasing, no
+    reflections); ``rooms`` is all or kinds of room joined by +.
+    """
+    need("numpy", "w2v[sim]")
+    need("embreex", "w2v[sim]")
+    from w2v.teachers.sim.teacher import SimTeacher
+
+    return SimTeacher(field_of_view, quality, rooms)
+
+
+def depth_warp(
+    depth_model: str = "",
+    meters_per_unit: float = 0.0,
+    coverage: float = 0.4,
+    fill: str = "push-pull",
+) -> DepthWarp:
+    """Warp a photograph by its depth; holes are filled and told, little coverage is refused.
+
+    ``depth_model`` is a hub id or folder of a metric depth model for scenes without depth (any
+    other needs ``meters_per_unit``); ``coverage`` is the least share of the last frame that must
+    rest on evidence; ``fill`` is push-pull or none.
+    """
+    need("numpy", "w2v[warp]")
+    need("cv2", "w2v[warp]")
+    from w2v.teachers.depthwarp import DepthWarp
+
+    return DepthWarp(_depth_model(depth_model, meters_per_unit), coverage, fill)
+
+
+def _depth_model(name: str, meters_per_unit: float) -> DepthModel | None:
+    if not name:
+        return None
+    need("torch", "w2v[depth]")
+    need("transformers", "w2v[depth]")
+    from w2v.teachers.depthmodel import DepthModel
+
+    return DepthModel(name, meters_per_unit)
 
 
 def replay(tree: Path) -> Replay:

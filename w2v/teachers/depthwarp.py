@@ -8,6 +8,7 @@ there. So every pixel is either looked up at the place it came from, or known to
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -31,7 +32,9 @@ GAP = 3
 FAR = np.float32(1e9)
 """Stands for no surface at all."""
 MAGNIFIES = 1.5
-"""From here on one point a pixel leaves cracks that a window of three pixels does not close."""
+"""A surface seen this much larger is splatted at four points a pixel, against cracks."""
+WIDEST = 8
+"""Pixels over which the nearest surface is looked for around a crack, at most."""
 STEEP = 1.4
 """A surface whose depth grows by more than this factor over three pixels is a smeared edge."""
 FOLD = 1024
@@ -164,11 +167,11 @@ class Photo:
         """Return the view from a (4, 4) camera-to-world pose, the photograph's being identity."""
         if np.array_equal(pose, np.eye(4)):
             return View(self.image, self.measured, np.ones(self.depth.shape, dtype=bool))
-        start = self._z_buffer(np.linalg.inv(pose))
+        start, reach = self._z_buffer(np.linalg.inv(pose))
         image, depth = np.zeros_like(self.image), np.zeros_like(self.depth)
         # The nearest surface around a pixel is tried first: it closes cracks that what is behind
         # would show through. Where it turns out not to be there, the pixel's own hit is tried.
-        for guess in (cv2.erode(start, _square(1)), start):
+        for guess in (cv2.erode(start, _square(reach)), start):
             todo = (depth == 0) & (guess < FAR)
             at, z, met = self._meet(pose, guess, todo)
             found = _only(todo, met)
@@ -176,18 +179,23 @@ class Photo:
             image[found] = _look(self.image, at[met], cv2.INTER_LINEAR)
         return View(image, depth, depth > 0)
 
-    def _z_buffer(self, move: np.ndarray) -> np.ndarray:
-        """Return (H, W) float32, the nearest depth that lands on each pixel, FAR for none.
+    def _z_buffer(self, move: np.ndarray) -> tuple[np.ndarray, int]:
+        """Return the nearest depth that lands on each pixel, and how far apart points may land.
 
         Args:
             move: (4, 4) from the photograph's camera space to the target's.
+
+        Returns:
+            (H, W) float32 meters, FAR for none; and pixels, at least 1.
         """
         nearest = np.full(self.depth.size, FAR, dtype=np.float32)
         largest = self._splat(move, 0.0, 0.0, nearest)
+        reach = 1
         if largest > MAGNIFIES:
             for right, down in ((0.5, 0.0), (0.0, 0.5), (0.5, 0.5)):
                 self._splat(move, right, down, nearest)
-        return nearest.reshape(self.depth.shape)
+            reach = min(math.ceil(largest / 4), WIDEST)
+        return nearest.reshape(self.depth.shape), reach
 
     def _splat(self, move: np.ndarray, right: float, down: float, nearest: np.ndarray) -> float:
         """Lower ``nearest`` to the surface at each pixel centre, moved by a part of a pixel.

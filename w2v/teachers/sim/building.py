@@ -14,7 +14,17 @@ import numpy as np
 from w2v.teachers.sim import materials
 from w2v.teachers.sim.materials import Material
 from w2v.teachers.sim.pieces import Piece
-from w2v.teachers.sim.shapes import Surface, box, cylinder, lathe, panel, sheet, turn_x, turn_y, turn_z
+from w2v.teachers.sim.shapes import (
+    Surface,
+    box,
+    cylinder,
+    lathe,
+    panel,
+    sheet,
+    turn_x,
+    turn_y,
+    turn_z,
+)
 
 REVEAL = 0.14
 """How deep a window sits in its wall, meters."""

@@ -22,6 +22,7 @@ from w2v.teachers.sim.shapes import (
     turn_y,
     turn_z,
 )
+from w2v.teachers.sim.textures import Color
 
 WARM = (1.0, 0.75, 0.45)
 _BULB = (1.0, 0.9, 0.7)
@@ -101,7 +102,14 @@ def pendant(color: str, drop: float, lit: bool) -> Piece:
     piece.add(cylinder(0.004, drop - 0.18), materials.lacquer("black"), (0, 0.18 - drop, 0))
     piece.add(lathe([(0.05, -0.025), (0.05, -0.001)], 20), materials.METAL)
     bell = [(0.2, 0), (0.19, 0.05), (0.14, 0.12), (0.06, 0.17), (0.03, 0.2), (0, 0.201)]
-    inside = [(0, 0.186), (0.025, 0.185), (0.055, 0.163), (0.133, 0.115), (0.183, 0.048), (0.195, 0)]
+    inside = [
+        (0, 0.186),
+        (0.025, 0.185),
+        (0.055, 0.163),
+        (0.133, 0.115),
+        (0.183, 0.048),
+        (0.195, 0),
+    ]
     piece.add(lathe(bell, 30), paint, (0, -drop, 0))
     piece.add(lathe([*inside, (0.2, 0)], 30), materials.lacquer("white"), (0, -drop, 0))
     glass = materials.glowing(_BULB, 6.0) if lit else materials.plain((0.8, 0.8, 0.78), 0.3)
@@ -294,10 +302,14 @@ def book_pile(rng: np.random.Generator) -> Piece:
     return piece
 
 
+def _screen(color: Color, second: Color, width: float) -> Material:
+    return Material("screen", color, second, scale=width, roughness=0.3, emission=0.5)
+
+
 def laptop() -> Piece:
     """Draw an open laptop."""
     piece = Piece("laptop", {"color": "gray"})
-    lit = Material("screen", (0.20, 0.34, 0.52), (0.42, 0.30, 0.46), emission=0.5, roughness=0.3)
+    lit = _screen((0.20, 0.34, 0.52), (0.42, 0.30, 0.46), 0.32)
     piece.add(box(0.34, 0.016, 0.24, 0.006), materials.STEEL, (0, 0.008, 0))
     piece.add(box(0.29, 0.003, 0.12), materials.lacquer("black"), (0, 0.017, -0.03))
     tilt, up = turn_x(-18), np.array([0.0, 0.11, 0.0])
@@ -311,7 +323,7 @@ def laptop() -> Piece:
 def monitor(width: float = 0.58) -> Piece:
     """Draw a computer screen on its foot."""
     piece, black, tall = Piece("monitor", {"color": "black"}), materials.lacquer("black"), 0.34
-    lit = Material("screen", (0.16, 0.30, 0.42), (0.30, 0.44, 0.46), emission=0.5, roughness=0.3)
+    lit = _screen((0.16, 0.30, 0.42), (0.30, 0.44, 0.46), width - 0.024)
     piece.add(box(width, tall, 0.03, 0.006), black, (0, 0.12 + tall / 2, 0))
     piece.add(_picture(width - 0.024, tall - 0.024), lit, (0, 0.12 + tall / 2, 0.0155))
     piece.add(box(0.05, 0.16, 0.02, 0.004), black, (0, 0.09, -0.02))
@@ -334,23 +346,23 @@ def rug(width: float, depth: float, color: str, second: str, variant: int) -> Pi
     """Draw a rug; it lies on the floor."""
     piece = Piece("rug", {"color": color})
     surface = box(width, 0.014, depth, 0.005)
-    uv = surface.points[..., [0, 2]] / np.array([width, depth]) + 0.5
+    uv = (surface.points[..., [0, 2]] / np.array([width, depth]) + 0.5) * width
     surface = Surface(surface.points, surface.normals, uv, surface.texels)
-    piece.add(surface, materials.rug(color, second, variant), (0, 0.007, 0))
+    piece.add(surface, materials.rug(color, second, variant, width), (0, 0.007, 0))
     return piece
 
 
 def _picture(width: float, height: float) -> Surface:
-    """Return a panel that shows its texture exactly once."""
+    """Return a panel that shows its texture exactly once, if that is ``width`` meters wide."""
     flat = panel(width, height)
-    uv = flat.points[..., :2] / np.array([width, height]) + 0.5
+    uv = (flat.points[..., :2] / np.array([width, height]) + 0.5) * width
     return Surface(flat.points, flat.normals, uv)
 
 
 def picture(width: float, height: float, variant: int, frame: str) -> Piece:
     """Draw a framed picture; its back is at z = 0 and its middle at y = 0."""
     piece, edge = Piece("picture"), materials.wood(frame)
-    art = Material("art", (0.5, 0.5, 0.5), variant=variant, roughness=0.8, specular=0.03)
+    art = Material("art", (0.5, 0.5, 0.5), variant=variant, scale=width, specular=0.03)
     piece.add(_picture(width, height), art, (0, 0, 0.018))
     for side in (-1, 1):
         at_x, at_y = side * (width / 2 + 0.013), side * (height / 2 + 0.013)
@@ -364,9 +376,9 @@ def clock(color: str, variant: int) -> Piece:
     piece, upright = Piece("clock", {"color": color}), turn_x(90)
     rim = [(0.165, 0), (0.17, 0.01), (0.165, 0.03), (0.15, 0.03), (0.15, 0.02)]
     piece.add(lathe(rim, 40), materials.lacquer(color), (0, 0, 0), upright)
-    face = Material("clock", (0.84, 0.84, 0.82), (0.12, 0.12, 0.13), variant, roughness=0.6)
+    face = Material("clock", (0.84, 0.84, 0.82), (0.12, 0.12, 0.13), variant, 0.3, roughness=0.6)
     disc = lathe([(0.15, 0.02), (0, 0.0201)], 40)
     for part in disc:
-        flat = part.points[..., [0, 2]] * np.array([1, -1]) / 0.3 + 0.5
+        flat = part.points[..., [0, 2]] * np.array([1, -1]) + 0.15
         piece.add(Surface(part.points, part.normals, flat, part.texels), face, turn=upright)
     return piece

@@ -47,8 +47,8 @@ class Quality:
     sharp: bool
 
 
-FULL = Quality(0.06, 0.12, 8, 2, 8, 72, smooth=True, glossy=True, sharp=True)
-FAST = Quality(0.12, 0.24, 4, 1, 4, 32, smooth=False, glossy=False, sharp=True)
+FULL = Quality(0.065, 0.13, 6, 2, 6, 48, smooth=True, glossy=True, sharp=True)
+FAST = Quality(0.12, 0.24, 4, 1, 4, 24, smooth=False, glossy=False, sharp=True)
 
 
 @dataclass(frozen=True)
@@ -70,6 +70,18 @@ class Atlas:
     points: np.ndarray
     normals: np.ndarray
     area: np.ndarray
+
+    def jitter(self) -> np.ndarray:
+        """Return (L, 2) offsets in 0..1 that differ much between neighbouring texels.
+
+        Being spread evenly over any few neighbours, their noise all but vanishes in smoothing
+        (the R2 lattice of M. Roberts, 2018, as a dither mask).
+        """
+        patch = self.patch
+        i, j = np.divmod(np.arange(len(patch)) - self.first[patch], self.rows[patch])
+        one = 0.7548776662 * i + 0.5698402910 * j + 0.618034 * patch
+        two = 0.3247179572 * i + 0.8191725134 * j + 0.381966 * patch
+        return (np.stack([one, two], 1) % 1.0).astype(FLOAT)
 
     @property
     def patch(self) -> np.ndarray:
@@ -143,7 +155,10 @@ def _texels(grid: Grid, spacing: float) -> tuple[np.ndarray, ...]:
 
 def atlas(mesh: Mesh, spacing: float) -> Atlas:
     """Lay texels over all patches, ``spacing`` meters apart and at least two each way."""
-    made = [np.concatenate(part) for part in zip(*(_texels(g, spacing) for g in mesh.grids), strict=True)]
+    made = [
+        np.concatenate(part)
+        for part in zip(*(_texels(g, spacing) for g in mesh.grids), strict=True)
+    ]
     columns, rows = made[0].astype(np.int32), made[1].astype(np.int32)
     first = np.concatenate([[0], np.cumsum(columns * rows)[:-1]]).astype(np.int32)
     points, normals, area = (part.astype(FLOAT) for part in made[2:])
@@ -167,7 +182,9 @@ class Baked:
     exposure: float
 
 
-def bake(world: World, solid: Tracer, faces: np.ndarray, albedo: np.ndarray, quality: Quality) -> Baked:
+def bake(
+    world: World, solid: Tracer, faces: np.ndarray, albedo: np.ndarray, quality: Quality
+) -> Baked:
     """Work out the light of a room.
 
     Args:
@@ -180,12 +197,14 @@ def bake(world: World, solid: Tracer, faces: np.ndarray, albedo: np.ndarray, qua
     rng = np.random.default_rng(world.seed ^ 0xBA4E)
     fine, coarse = atlas(world.mesh, quality.texel), atlas(world.mesh, quality.coarse)
     sun, mesh = world.sky.sun.astype(FLOAT), world.mesh
-    shine = _sunshine(world.sky, fine, solid, rng) if sun.any() else np.zeros(len(fine.points), FLOAT)
+    shine = (
+        _sunshine(world.sky, fine, solid, rng) if sun.any() else np.zeros(len(fine.points), FLOAT)
+    )
 
     def cast(sources: Sequence[Source], at: Atlas, rays: int) -> np.ndarray:
         light = np.zeros((len(at.points), 3), FLOAT)
         for source in sources:
-            light += _direct(source, at, solid, rays, rng)
+            light += _direct(source, at, solid, rays)
         return light
 
     direct = cast(world.sources, fine, quality.shadow_rays)
@@ -206,7 +225,7 @@ def bake(world: World, solid: Tracer, faces: np.ndarray, albedo: np.ndarray, qua
             seen: np.ndarray = (paint[face] * light + emitted[face]) * met[:, None]
             return seen
 
-        gathered = _gather(coarse, solid, rays, rng, radiance)
+        gathered = _gather(coarse, solid, rays, radiance)
         return _resampled(_calmed(gathered, coarse, quality.coarse), coarse, fine)
 
     once = bounce(direct, quality.first) + spots
@@ -230,13 +249,10 @@ def _exposure(light: np.ndarray, sun: np.ndarray) -> float:
     return float(0.155 / (np.median(level) / np.pi * 0.45 + 0.02 * level.mean()))
 
 
-def _direct(
-    source: Source, at: Atlas, solid: Tracer, rays: int, rng: np.random.Generator
-) -> np.ndarray:
+def _direct(source: Source, at: Atlas, solid: Tracer, rays: int) -> np.ndarray:
     """Return (L, 3) irradiance from one source, by stratified shadow rays."""
     start = at.points + at.normals * FLOAT(2e-3)
-    jitter = rng.random((len(start), 2)).astype(FLOAT)
-    total = np.zeros(len(start), FLOAT)
+    jitter, total = at.jitter(), np.zeros(len(start), FLOAT)
     center, across = source.center.astype(FLOAT), source.across.astype(FLOAT)
     for k in range(rays):
         one = (k + jitter[:, :1]) / FLOAT(rays) * 2 - 1
@@ -268,9 +284,7 @@ def _sunshine(sky: Sky, at: Atlas, solid: Tracer, rng: np.random.Generator) -> n
     return share
 
 
-def _sun_spots(
-    at: Atlas, shine: np.ndarray, tint: np.ndarray, sun: np.ndarray
-) -> list[Source]:
+def _sun_spots(at: Atlas, shine: np.ndarray, tint: np.ndarray, sun: np.ndarray) -> list[Source]:
     """Return what the sun shines on as light sources, one for each half-meter cell.
 
     A patch of sun is small and very bright: rays that look for it at random would leave the
@@ -304,7 +318,7 @@ def _calmed(values: np.ndarray, at: Atlas, spacing: float) -> np.ndarray:
     """Return gathered light without its noise, smoothed further on walls than on small parts."""
     little = at.smoothed(values, 2)
     large = (at.area * at.columns * at.rows > 2.0)[at.patch]
-    return np.where(large[:, None], at.smoothed(little, round(0.7 / spacing)), little)
+    return np.where(large[:, None], at.smoothed(little, round(0.4 / spacing)), little)
 
 
 def _basis(normals: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -318,19 +332,15 @@ def _basis(normals: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _gather(
-    at: Atlas,
-    solid: Tracer,
-    rays: int,
-    rng: np.random.Generator,
-    radiance: Callable[[Hits], np.ndarray],
+    at: Atlas, solid: Tracer, rays: int, radiance: Callable[[Hits], np.ndarray]
 ) -> np.ndarray:
     """Return (L, 3) irradiance from all round, by cosine-weighted rays."""
-    made = np.empty((len(at.points), 3), FLOAT)
+    made, offsets = np.empty((len(at.points), 3), FLOAT), at.jitter()
     for a in range(0, len(made), _CHUNK):
         part = slice(a, a + _CHUNK)
         normals = at.normals[part]
         start, (one, two) = at.points[part] + normals * FLOAT(2e-3), _basis(normals)
-        jitter = rng.random((len(start), 2)).astype(FLOAT)
+        jitter = offsets[part]
         total = np.zeros((len(start), 3), FLOAT)
         for k in range(rays):
             out = (k + jitter[:, 0]) / FLOAT(rays)

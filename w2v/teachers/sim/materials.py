@@ -86,11 +86,10 @@ def ceramic(color: str) -> Material:
     return Material("flat", COLORS[color], roughness=0.15, specular=0.06)
 
 
-def rug(color: str, second: str, variant: int) -> Material:
-    """Return a rug pattern, one repeat to the rug."""
-    return Material(
-        "rug", COLORS[color], COLORS[second], variant, roughness=1.0, specular=0.01
-    )
+def rug(color: str, second: str, variant: int, scale: float) -> Material:
+    """Return a rug pattern, one repeat to ``scale`` meters."""
+    colors = COLORS[color], COLORS[second]
+    return Material("rug", *colors, variant, scale, roughness=1.0, specular=0.01)
 
 
 def plain(color: Color, roughness: float = 0.8, specular: float = 0.04) -> Material:

@@ -113,7 +113,9 @@ def assemble(placed: list[tuple[Piece, Spot]], ids: list[int]) -> Mesh:
             )
     grids, faces, first = [], [], 0
     for size in sorted(stacks):
-        points, normals, uv, tags = (np.concatenate(part) for part in zip(*stacks[size], strict=True))
+        points, normals, uv, tags = (
+            np.concatenate(part) for part in zip(*stacks[size], strict=True)
+        )
         grids.append(Grid(first, points, normals, uv, tags[:, 2:]))
         faces.append(_faces(grids[-1], tags))
         first += len(points)

@@ -71,7 +71,9 @@ class Plan:
     def block(self, piece: Piece, spot: Spot) -> Block:
         """Return the upright block that a piece fills when it stands at a spot."""
         low, high = piece.bounds()
-        corners = [spot.beside(float(x), float(z)) for x in (low[0], high[0]) for z in (low[2], high[2])]
+        corners = [
+            spot.beside(float(x), float(z)) for x in (low[0], high[0]) for z in (low[2], high[2])
+        ]
         xs, zs = [c.x for c in corners], [c.z for c in corners]
         up = spot.height
         return min(xs), up + float(low[1]), min(zs), max(xs), up + float(high[1]), max(zs)
@@ -151,7 +153,11 @@ class Plan:
         return None
 
     def hang(
-        self, piece: Piece, height: float, walls: tuple[int, ...] = (0, 1, 2, 3), reach: float = 0.45
+        self,
+        piece: Piece,
+        height: float,
+        walls: tuple[int, ...] = (0, 1, 2, 3),
+        reach: float = 0.45,
     ) -> Spot | None:
         """Hang a piece on a wall where nothing stands within ``reach`` meters before it."""
         low, high = piece.bounds()
@@ -173,7 +179,10 @@ class Plan:
 
 def _meet(one: Block, two: Block, gap: float) -> bool:
     sides = zip(one[:3], one[3:], two[:3], two[3:], strict=True)
-    return all(a1 < b2 + g and b1 < a2 + g for (a1, a2, b1, b2), g in zip(sides, (gap, 0, gap), strict=True))
+    return all(
+        a1 < b2 + g and b1 < a2 + g
+        for (a1, a2, b1, b2), g in zip(sides, (gap, 0, gap), strict=True)
+    )
 
 
 def _join(one: Block, two: Block) -> Block:

@@ -296,7 +296,9 @@ def _edges(patch: np.ndarray, light: np.ndarray) -> np.ndarray:
 def _filmic(x: np.ndarray) -> np.ndarray:
     """Map radiance to 0..1 with a soft shoulder (ACES fit of K. Narkowicz, 2015)."""
     mapped = np.clip(x * (2.51 * x + 0.03) / (x * (2.43 * x + 0.59) + 0.14), 0, 1)
-    gray = np.einsum("ij,j->i", mapped, _LUMA)[:, None]  # the curve makes colours gaudy: tone them down
+    gray = np.einsum("ij,j->i", mapped, _LUMA)[
+        :, None
+    ]  # the curve makes colours gaudy: tone them down
     return np.asarray(gray + _SATURATION * (mapped - gray), FLOAT)
 
 

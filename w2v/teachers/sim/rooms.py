@@ -156,7 +156,9 @@ def _small(plan: Plan, look: Taste, k: int) -> Piece:
 def _loose(plan: Plan, look: Taste, number: int) -> None:
     """Leave some things about on the floor, near the walls."""
     rng = plan.rng
-    kinds = [str(k) for k in rng.permutation(["box", "ball", "basket", "suitcase", "ottoman", "bin"])]
+    kinds = [
+        str(k) for k in rng.permutation(["box", "ball", "basket", "suitcase", "ottoman", "bin"])
+    ]
     for k, kind in enumerate(kinds[:number]):
         color = look.color(k + 4)
         if kind == "box":
@@ -204,7 +206,9 @@ def _seat(plan: Plan, look: Taste, base: Spot, size: tuple[float, float], ends: 
     """Stand chairs round a table of that width and depth, pulled out by various amounts."""
     width, depth = size
     xs = (-0.25 * width, 0.25 * width) if width > 1.15 else (0.0,)
-    places = [(x, side * (depth / 2 + 0.12), 0.0 if side < 0 else 180.0) for x in xs for side in (-1, 1)]
+    places = [
+        (x, side * (depth / 2 + 0.12), 0.0 if side < 0 else 180.0) for x in xs for side in (-1, 1)
+    ]
     if ends:
         places += [(side * (width / 2 + 0.12), 0.0, 90.0 * -side) for side in (-1, 1)]
     for right, ahead, yaw in places:
@@ -245,7 +249,9 @@ def _dining_set(plan: Plan, look: Taste, least: float = 0.75) -> Spot | None:
     return None
 
 
-def _upright(block: tuple[float, ...], height: float) -> tuple[float, float, float, float, float, float]:
+def _upright(
+    block: tuple[float, ...], height: float
+) -> tuple[float, float, float, float, float, float]:
     x1, _, z1, x2, _, z2 = block
     return x1, 0.0, z1, x2, height, z2
 
@@ -274,9 +280,7 @@ def living(plan: Plan, look: Taste) -> None:
     _top_light(plan, look)
 
 
-def _on_straight(
-    plan: Plan, base: Piece, spot: Spot, item: Piece, at: tuple[float, float]
-) -> None:
+def _on_straight(plan: Plan, base: Piece, spot: Spot, item: Piece, at: tuple[float, float]) -> None:
     plan.add(item, spot.beside(*at, 0.0, base.top))
 
 

@@ -69,11 +69,11 @@ def guessed(questions: Sequence[Question]) -> dict[str, Any]:
     """
     right = [_class(question) for question in questions]
     scenes = [guess.scene_of(question) for question in questions]
-    texts = [question.prompt for question in questions]
+    told = guess.Told([question.prompt for question in questions])
     common = collections.Counter(right).most_common(1)[0][1]
     guessers = {"constant": _earned(common, len(right))}
     for name in guess.GUESSERS:
-        found = guess.out_of_fold(name, texts, right, scenes, "check")
+        found = guess.out_of_fold(name, told, right, scenes, "check")
         if found is None:
             continue
         names, chances = found

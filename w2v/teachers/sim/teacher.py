@@ -1,0 +1,192 @@
+"""The simulator as a teacher: it makes its own scenes and knows the truth about them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from w2v import provenance
+from w2v.errors import BadOption, BadRecord
+from w2v.geometry import assumed, field_of_view
+from w2v.kinds import Anchor, Refused, Rendered
+from w2v.records import Intrinsics, Scene
+from w2v.teachers.sim import viewpoint
+from w2v.teachers.sim.light import FAST, FULL
+from w2v.teachers.sim.mesh import Tracer
+from w2v.teachers.sim.render import Renderer, all_rays
+from w2v.teachers.sim.rooms import LAYOUTS
+from w2v.teachers.sim.truth import Obstacles, Visibility
+from w2v.teachers.sim.world import World, build
+
+RADIUS = 0.25
+"""Meters that the middle of the camera keeps from walls and furniture on its way."""
+SIZE = 576
+_QUALITIES = {"full": FULL, "fast": FAST}
+_GOOD = 14.0  # a room whose best view rates less is furnished again
+_ATTEMPTS = 6
+
+
+class Stage:
+    """One room made ready: the world, where the camera stands, and what is asked of them.
+
+    Baking the light takes the longest, so it waits until the first picture.
+    """
+
+    def __init__(self, seed: int, room: str, angle: float, quality: str) -> None:
+        best: tuple[float, World, np.ndarray, Obstacles] | None = None
+        for attempt in range(_ATTEMPTS):
+            world = build(provenance.seed_of("room", seed, attempt), room)
+            obstacles = Obstacles(world.mesh)
+            view = viewpoint.choose(world, Tracer(world.mesh.corners), obstacles, angle)
+            if view and (best is None or view.score > best[0]):
+                best = (view.score, world, view.pose, obstacles)
+            if best and best[0] >= _GOOD:
+                break
+        if best is None:
+            raise BadRecord(f"no room for a camera in the {room} of seed {seed}", "try other seeds")
+        _, self.world, self.pose, self._obstacles = best
+        self._quality = _QUALITIES[quality]
+        self._renderer: Renderer | None = None
+        self._visibility: Visibility | None = None
+
+    @property
+    def renderer(self) -> Renderer:
+        """The room with its light."""
+        if self._renderer is None:
+            self._renderer = Renderer(self.world, self._quality)
+        return self._renderer
+
+    @property
+    def visibility(self) -> Visibility:
+        """Measures visible shares."""
+        if self._visibility is None:
+            count = len(self.world.things)
+            self._visibility = Visibility(self.world.mesh, count, self.renderer.tracer)
+        return self._visibility
+
+    def poses(self, path: np.ndarray) -> np.ndarray:
+        """Return (T, 4, 4) world poses of a path that is relative to the first camera."""
+        return np.stack([_compose(self.pose, pose) for pose in path])
+
+    def bump(self, path: np.ndarray) -> int | None:
+        """Return the first pose of a path on the way to which the camera hits something."""
+        at = self.poses(path)[:, :3, 3]
+        for k, (start, end) in enumerate(zip(at[:1].tolist() + at[:-1].tolist(), at, strict=True)):
+            if self._obstacles.near(np.array(start), end, RADIUS):
+                return k
+        return None
+
+
+def _compose(one: np.ndarray, two: np.ndarray) -> np.ndarray:
+    """Return the product of two poses by plain sums, whose bits no BLAS library changes."""
+    made: np.ndarray = (one[:, :, None] * two[None, :, :]).sum(1)
+    return made
+
+
+class SimTeacher:
+    """Walks a camera through furnished rooms that are made up from seeds.
+
+    A scene is rebuilt from its record alone: ``meta`` holds the seed and the kind of room, and
+    the field of view is in its intrinsics. Frames do not depend on what was rendered before.
+    """
+
+    def __init__(self, field_of_view: float, quality: str, rooms: str) -> None:
+        if not 30 <= field_of_view <= 120:
+            raise BadOption(
+                f"field_of_view is {field_of_view:g} degrees", "use 30 to 120, e.g. 75"
+            )
+        if quality not in _QUALITIES:
+            raise BadOption(f"no quality is called {quality!r}", f"use {' or '.join(_QUALITIES)}")
+        kinds = list(LAYOUTS) if rooms == "all" else rooms.split("+")
+        for kind in kinds:
+            if kind not in LAYOUTS:
+                hint = f"use all, or some of {'+'.join(LAYOUTS)}"
+                raise BadOption(f"no kind of room is called {kind!r}", hint)
+        self._camera = assumed(SIZE, SIZE, field_of_view)
+        self._quality, self._kinds = quality, kinds
+        self._stage: tuple[str, Stage] | None = None
+
+    def scenes(self, number: int, seed: int) -> Iterator[Scene]:
+        """Yield that many scenes, each one room with one first camera."""
+        for k in range(number):
+            room = self._kinds[provenance.draw(len(self._kinds), "sim", seed, k)]
+            yield Scene(
+                id=f"sim-{seed}-{k:06d}",
+                image="",
+                source="simulated",
+                intrinsics=self._camera,
+                known="given",
+                caption=f"a {_NAMES.get(room, room)}",
+                licence="CC0-1.0",
+                meta={"seed": provenance.seed_of("sim", seed, k), "room": room},
+            )
+
+    def anchor(self, scene: Scene, anchor: Anchor) -> Anchor:
+        """Return the anchor with the picture and the depth that its camera sees."""
+        stage = self._prepared(scene)
+        seen = stage.renderer.picture(anchor.camera, stage.pose)
+        return replace(anchor, image=seen.frame, depth=seen.depth)
+
+    def collides(self, scene: Scene, poses: np.ndarray) -> bool:
+        """Return whether a ball of 0.25 m about the camera touches anything on its way."""
+        return self._prepared(scene).bump(poses) is not None
+
+    def render(
+        self, scene: Scene, anchor: Anchor, paths: Sequence[np.ndarray]
+    ) -> Iterator[Rendered | Refused]:
+        """Yield frames, depth, masks and visible shares of each path, or why there are none."""
+        stage = self._prepared(scene)
+        for path in paths:
+            hit = stage.bump(path)
+            if hit is not None:
+                where = f"the camera comes within {RADIUS:g} m of something at pose {hit}"
+                yield Refused(reason="collision", detail=where)
+                continue
+            yield _rendered(stage, anchor.camera, stage.poses(path))
+
+    def _prepared(self, scene: Scene) -> Stage:
+        """Return the room of a scene; the last one is kept."""
+        seed, room = scene.meta.get("seed"), scene.meta.get("room")
+        if scene.source != "simulated" or not isinstance(seed, int) or room not in LAYOUTS:
+            raise BadRecord(
+                f"scene {scene.id} was not made by the simulator",
+                "let it make its own scenes: give --scenes N instead of a file",
+            )
+        camera = scene.intrinsics or self._camera
+        key = provenance.digest(seed, room, camera.width, camera.fx, camera.cx)
+        if self._stage is None or self._stage[0] != key:
+            self._stage = None  # let the old room go before the new one is built
+            self._stage = (key, Stage(seed, str(room), field_of_view(camera), self._quality))
+        return self._stage[1]
+
+
+_NAMES = {"living": "living room", "dining": "dining room"}
+
+
+def _rendered(stage: Stage, camera: Intrinsics, poses: np.ndarray) -> Rendered:
+    pictures = [stage.renderer.picture(camera, pose) for pose in poses]
+    shares = [
+        stage.visibility.shares(camera, pose, seen.mask)
+        for pose, seen in zip(poses, pictures, strict=True)
+    ]
+    return Rendered(
+        frames=np.stack([p.frame for p in pictures]),
+        depth=np.stack([p.depth for p in pictures]),
+        masks=np.stack([p.mask for p in pictures]),
+        things=stage.world.things,
+        visible=np.stack(shares),
+        units_per_meter=1.0,
+        notes={"light": stage.world.mode},
+    )
+
+
+def bare_cast(stage: Stage, camera: Intrinsics, pose: np.ndarray) -> int:
+    """Cast the closest-hit rays of one picture and nothing else; return how many hit.
+
+    This is the work below which no frame can go: benchmarks time it against ``picture``.
+    """
+    beams = all_rays(camera, pose)
+    origins = np.broadcast_to(pose[:3, 3], beams.directions.shape)
+    return int((stage.renderer.tracer.closest(origins, beams.directions).face >= 0).sum())

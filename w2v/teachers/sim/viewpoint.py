@@ -1,0 +1,92 @@
+"""Where the camera stands at first: on free floor, looking at furniture, with room to walk."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from w2v.geometry import assumed, yaw
+from w2v.teachers.sim.mesh import Tracer
+from w2v.teachers.sim.render import all_rays
+from w2v.teachers.sim.truth import Obstacles
+from w2v.teachers.sim.world import World
+
+CLEAR = 0.5
+"""Meters that the first camera keeps from everything."""
+_FLOOR = 0.3  # and its foot from what stands on the floor
+_SIDE = 40  # pixels of the quick look
+_TRIES, _VIEWS = 400, 36
+
+
+@dataclass(frozen=True)
+class View:
+    """A level (4, 4) camera-to-world pose, and how good it is (more is better)."""
+
+    pose: np.ndarray
+    score: float
+
+
+def choose(world: World, tracer: Tracer, obstacles: Obstacles, field_of_view: float) -> View | None:
+    """Return the best of some dozens of views drawn at random, or None where there is no room."""
+    rng = np.random.default_rng(world.seed ^ 0xCA3E)
+    width, _, depth = world.size
+    eye = float(rng.uniform(1.2, 1.6))
+    camera = assumed(_SIDE, _SIDE, field_of_view)
+    best, seen = None, 0
+    for _ in range(_TRIES):
+        x, z = rng.uniform([CLEAR, CLEAR], [width - CLEAR, depth - CLEAR])
+        aim = rng.uniform([0.25 * width, 0.25 * depth], [0.75 * width, 0.75 * depth])
+        if not _stands_free(world, float(x), float(z)):
+            continue
+        at = np.array([x, -eye, z])
+        if obstacles.near(at, at, CLEAR):
+            continue
+        pose = np.eye(4)
+        pose[:3, :3] = yaw(math.degrees(math.atan2(aim[0] - x, aim[1] - z)))
+        pose[:3, 3] = at
+        view = View(pose, _score(world, tracer, obstacles, all_rays(camera, pose).directions, pose))
+        best = view if best is None or view.score > best.score else best
+        seen += 1
+        if seen == _VIEWS:
+            break
+    return best
+
+
+def _stands_free(world: World, x: float, z: float) -> bool:
+    """Return whether one can stand there: nothing on the floor is near."""
+    low, high = world.blocks[:, :3], world.blocks[:, 3:]
+    beside = np.maximum(low[:, 0] - x, x - high[:, 0]), np.maximum(low[:, 2] - z, z - high[:, 2])
+    gap = np.hypot(np.maximum(beside[0], 0), np.maximum(beside[1], 0))
+    return not bool(((gap < _FLOOR) & (low[:, 1] < 0.5)).any())
+
+
+def _score(
+    world: World, tracer: Tracer, obstacles: Obstacles, way: np.ndarray, pose: np.ndarray
+) -> float:
+    """Rate a view: many things at good sizes, nothing in one's face, room ahead and aside."""
+    hits = tracer.closest(np.broadcast_to(pose[:3, 3], way.shape), way)
+    ids = np.where(hits.face >= 0, world.mesh.thing[hits.face], 0)
+    share = np.bincount(ids, minlength=len(world.things) + 1)[1:] / len(ids)
+    near = float((hits.distance < 1.0).mean())
+    score = float((share > 0.01).sum() + 0.4 * ((share > 0.004) & (share <= 0.01)).sum())
+    score += 8.0 * float(np.minimum(share, 0.1).sum()) - 10.0 * near
+    score -= 10.0 * max(0.0, float(share.max(initial=0.0)) - 0.3)
+    ahead, right = pose[:3, 2], pose[:3, 0]
+    score += 2.0 * _room(obstacles, pose[:3, 3], ahead, (0.8, 1.4, 2.0))
+    for side in (right, -right):
+        score += _room(obstacles, pose[:3, 3], side, (0.5, 1.0))
+    return score
+
+
+def _room(
+    obstacles: Obstacles, at: np.ndarray, way: np.ndarray, reaches: tuple[float, ...]
+) -> float:
+    """Return how many of these distances one can walk that way."""
+    free = 0
+    for reach in reaches:
+        if obstacles.near(at, at + way * reach, 0.3):
+            break
+        free += 1
+    return float(free)
