@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from w2v import geometry
 from w2v.errors import BadOption, W2VError
-from w2v.kinds import Anchor, CompletesAnchor, Refused, Rendered
+from w2v.kinds import Anchor, CameraPath, CompletesAnchor, Refused, Rendered
 from w2v.records import DepthFile, Intrinsics, Scene
 from w2v.teachers.depthwarp import DepthWarp, Photo, push_pull
 
@@ -36,7 +36,7 @@ def moved(right=0.0, down=0.0, forward=0.0, yaw=0.0):
 
 
 def path(*poses):
-    return np.stack([np.eye(4), *poses])
+    return CameraPath(poses=np.stack([np.eye(4), *poses]))
 
 
 def render(depth, *paths, image=None, scene=SCENE, **options):

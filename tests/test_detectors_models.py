@@ -66,14 +66,15 @@ def owl(folder):
         "patch_size": 16,
     }
     config = tf.Owlv2Config(text_config=text, vision_config=vision, projection_dim=16)
-    tf.Owlv2ForObjectDetection(config).save_pretrained(folder)
+    made = tf.Owlv2ForObjectDetection(config)
+    torch.nn.init.normal_(made.box_head.dense2.weight, std=0.01)  # else most boxes are empty
+    made.save_pretrained(folder)
     pictures = tf.Owlv2ImageProcessor(size={"height": 64, "width": 64})
     tf.Owlv2Processor(pictures, tokenizer(16)).save_pretrained(folder)
 
 
-def dino(folder, config=None, model=None):
-    torch.manual_seed(0)
-    backbone = tf.SwinConfig(
+def swin():
+    return tf.SwinConfig(
         image_size=64,
         patch_size=4,
         embed_dim=8,
@@ -82,6 +83,10 @@ def dino(folder, config=None, model=None):
         window_size=4,
         out_features=["stage2", "stage3", "stage4"],
     )
+
+
+def dino(folder, config=None, model=None):
+    torch.manual_seed(0)
     text = tf.BertConfig(
         vocab_size=len(WORDS),
         hidden_size=16,
@@ -91,7 +96,7 @@ def dino(folder, config=None, model=None):
         max_position_embeddings=64,
     )
     made = (config or tf.GroundingDinoConfig)(
-        backbone_config=backbone,
+        backbone_config=swin(),
         text_config=text,
         num_queries=20,
         d_model=32,
@@ -113,7 +118,48 @@ def mm_dino(folder):
     dino(folder, tf.MMGroundingDinoConfig, tf.MMGroundingDinoForObjectDetection)
 
 
-MODELS = {"owlv2": owl, "grounding-dino": dino, "mm-grounding-dino": mm_dino}
+def omdet(folder):
+    torch.manual_seed(0)
+    text = tf.CLIPTextConfig(
+        vocab_size=len(WORDS),
+        hidden_size=16,
+        intermediate_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        max_position_embeddings=77,
+        projection_dim=16,
+        bos_token_id=2,
+        eos_token_id=3,
+        pad_token_id=0,
+    )
+    config = tf.OmDetTurboConfig(
+        text_config=text,
+        backbone_config=swin(),
+        use_timm_backbone=False,
+        apply_layernorm_after_vision_backbone=False,
+        image_size=64,
+        encoder_hidden_dim=32,
+        decoder_hidden_dim=32,
+        vision_features_channels=[32, 32, 32],
+        text_projection_in_dim=16,
+        text_projection_out_dim=16,
+        encoder_in_channels=[16, 32, 64],
+        encoder_dim_feedforward=16,
+        encoder_attention_heads=2,
+        decoder_num_heads=2,
+        decoder_num_layers=2,
+        decoder_dim_feedforward=16,
+        class_embed_dim=16,
+        task_encoder_hidden_dim=16,
+        num_queries=20,
+        num_projection_layers=1,
+    )
+    tf.OmDetTurboForObjectDetection(config).save_pretrained(folder)
+    pictures = tf.DetrImageProcessor(size={"height": 64, "width": 64}, do_pad=False)
+    tf.OmDetTurboProcessor(pictures, tokenizer(77)).save_pretrained(folder)
+
+
+MODELS = {"omdet-turbo": omdet, "owlv2": owl, "grounding-dino": dino, "mm-grounding-dino": mm_dino}
 
 
 @pytest.fixture(scope="module")
@@ -177,14 +223,14 @@ def test_owl_agrees_with_the_pipeline_of_transformers(folders):
     from PIL import Image
     from transformers import pipeline
 
-    frame = footage().frames[0]
+    frame = footage(1).frames[0]
     made = detector(folders["owlv2"], score=0.02, nms=1)
     mine = {(b.label, round(b.score, 4)) for b in made.detect(footage(1)) if b.score >= 0.02}
     found = pipeline("zero-shot-object-detection", model=str(folders["owlv2"]), device="cpu")(
         Image.fromarray(frame), [f"a photo of a {label}" for label in LABELS], threshold=0.02
     )
     theirs = {(f["label"].removeprefix("a photo of a "), round(f["score"], 4)) for f in found}
-    assert mine and mine <= theirs  # a box of less than a pixel is left out
+    assert len(mine) > 3 and mine <= theirs  # theirs has each box once for every label
 
 
 def test_boxes_of_the_sentence_readers_are_those_of_transformers(folders):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import collections
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from w2v.checks import answers
 from w2v.checks.sets import interval
@@ -27,37 +27,45 @@ AT_CHANCE, NEARLY = 0.52, 0.55
 CALIPER = 0.05  # how far apart the chances of two matched questions may be
 
 
-@dataclass(frozen=True, kw_only=True)
-class Balanced:
+class Balanced(NamedTuple):
     """What was kept, how many were left out by reason, and what there were too few of.
 
     ``short`` says by group how many questions were missing from what was asked for.
     """
 
     kept: list[Question]
-    dropped: collections.Counter[str] = field(default_factory=collections.Counter)
-    short: dict[str, int] = field(default_factory=dict)
+    dropped: collections.Counter[str]
+    short: dict[str, int]
 
 
-def balance(questions: Sequence[Question], preset: str, seed: int = 0) -> Balanced:
+def balance(
+    questions: Sequence[Question], preset: str, seed: int = 0, per_task: int | None = None
+) -> Balanced:
     """Balance questions by a preset: ``answers``, ``tasks`` or ``grpo``.
 
     ``answers`` keeps yes-or-no questions in pairs, a yes and a no whose texts are alike, so that
     text alone answers half of them. ``tasks`` keeps as many of each task, from each source alike,
-    as the rarest task has; ``tasks=N`` keeps N. ``grpo`` draws World2VLM's subset for
-    reinforcement learning, 125 of each task, even over sources and kinds of trajectory; ``grpo=N``
-    draws N of each.
+    as the rarest task has. ``grpo`` draws World2VLM's subset for reinforcement learning, 125 of
+    each task, even over sources and kinds of trajectory.
+
+    Args:
+        questions: In any order.
+        preset: The name of one.
+        seed: Another seed keeps others.
+        per_task: Another number of each task for ``tasks`` and ``grpo``.
 
     Raises:
-        BadOption: There is no such preset, or its number is not a positive whole number.
+        BadOption: There is no such preset, or it takes no number, or that is not positive.
         MissingPackage: ``answers`` needs scikit-learn.
     """
-    name, equals, text = preset.partition("=")
-    if name not in PRESETS or (equals and name == "answers"):
+    if preset not in PRESETS:
         raise BadOption(f"no balance is called {preset!r}", f"known: {', '.join(PRESETS)}")
-    if equals and not (text.isdecimal() and int(text) > 0):
-        raise BadOption(f"{preset!r}: {text!r} is not a number of questions", f"write {name}=500")
-    return PRESETS[name](questions, int(text) if equals else None, seed)
+    if per_task is not None and (per_task < 1 or preset == "answers"):
+        raise BadOption(
+            f"balance {preset!r} cannot keep {per_task} of each task",
+            "give a positive number, and only to tasks or grpo",
+        )
+    return PRESETS[preset](questions, per_task, seed)
 
 
 # ── even numbers ──────────────────────────────────────────────────────────────────────────────
@@ -186,11 +194,8 @@ def _result(
         for place, question in enumerate(questions)
         if place not in kept
     )
-    return Balanced(
-        kept=[question for place, question in enumerate(questions) if place in kept],
-        dropped=lost,
-        short=short or {},
-    )
+    stay = [question for place, question in enumerate(questions) if place in kept]
+    return Balanced(stay, lost, short or {})
 
 
 # ── even answers ──────────────────────────────────────────────────────────────────────────────

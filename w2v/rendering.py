@@ -162,7 +162,7 @@ def fit_anchor(scene: Scene, picture: Path | None, teacher: Teacher, plan: Plan)
     _check_camera(scene, camera)
     width, height = plan.size or (camera.width, camera.height)
     fitted, *_ = geometry.fit(camera, width, height)
-    depth = _load_depth(scene, camera, plan)
+    depth = rgbd.depth_of(scene, camera, plan.root)
     anchor = Anchor(
         camera=fitted,
         image=None if image is None else images.resize_crop(image, width, height),
@@ -175,19 +175,6 @@ def _check_camera(scene: Scene, camera: Intrinsics) -> None:
     numbers = (camera.fx, camera.fy, camera.width, camera.height)
     if min(numbers) <= 0 or not all(map(math.isfinite, (*numbers, camera.cx, camera.cy))):
         raise BadFile(f"scene {scene.id}: intrinsics are not positive finite numbers")
-
-
-def _load_depth(scene: Scene, camera: Intrinsics, plan: Plan) -> np.ndarray | None:
-    if scene.depth is None:
-        return None
-    path = paths.resolve(plan.root, scene.depth.path)
-    depth = rgbd.load_depth(path, scene.depth.meters_per_unit)
-    if abs(depth.shape[1] / depth.shape[0] - camera.width / camera.height) > 0.02:
-        raise BadFile(
-            f"{path}: depth of {depth.shape[1]}x{depth.shape[0]} does not fit a picture of "
-            f"{camera.width}x{camera.height}"
-        )
-    return images.nearest(depth, camera.width, camera.height)
 
 
 def _choose(

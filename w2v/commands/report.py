@@ -68,22 +68,15 @@ def report(
     from w2v.report import sheets
 
     found = pages.gather(source, per_task, seed)
-    text = pages.write(found, root, per_task, seed, between)
+    drawn = pages.draw(found, root, number=per_task, seed=seed, between=between)
     try:
         page.parent.mkdir(parents=True, exist_ok=True)
-        stream.write_atomic(page, text)
+        stream.write_atomic(page, pages.write(found, drawn))
+        if folder is not None:
+            sheets.save(drawn, folder)
     except OSError as error:
-        raise BadFile(f"{page}: {error.strerror}", "choose a folder you may write to") from error
-    if folder is not None:
-        sheets.write_sheets(
-            found.tallies,
-            root,
-            folder,
-            number=per_task,
-            seed=seed,
-            between=between,
-            beside=found.beside,
-        )
+        where = error.filename or page
+        raise BadFile(f"{where}: {error.strerror}", "choose a folder you may write to") from error
     if not quiet:
         missing = found.missing.total()
         lost = f", {missing} pictures could not be read" if missing else ""

@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 from w2v import __version__, bundles
 from w2v.errors import BadFile, BadRecord, W2VError
 from w2v.records import Clip, Question
@@ -144,19 +146,36 @@ def _clips(folder: Path) -> Iterator[Clip]:
 # ── the page ───────────────────────────────────────────────────────────────────────────────────
 
 
-def write(found: Findings, root: Path, number: int, seed: int, between: int = 0) -> str:
-    """Return the page.
+def draw(
+    found: Findings, root: Path, *, number: int = 12, seed: int = 0, between: int = 0
+) -> dict[str, Image.Image]:
+    """Return the sheet of each task; pictures that are missing are counted in ``found``.
 
     Args:
-        found: What ``gather`` found; pictures that are missing are counted in it.
+        found: What ``gather`` found.
         root: Folder that paths in records are relative to.
         number: Rows of each sheet.
         seed: Another seed, another sample.
         between: Further frames to show between the first and the last.
     """
-    sections = [
-        _sheet_section(t, found, root, number, seed, between) for t in found.tallies.values()
-    ]
+    return {
+        task: sheets.sheet(
+            counted.sample(number),
+            root,
+            number=number,
+            seed=seed,
+            between=between,
+            title=sheets.headline(counted, number),
+            beside=found.beside,
+            missing=lambda path: found.missing.update([path]),
+        )
+        for task, counted in found.tallies.items()
+    }
+
+
+def write(found: Findings, drawn: Mapping[str, Image.Image]) -> str:
+    """Return the page, with the sheets that ``draw`` drew."""
+    sections = [_task_section(found.tallies[task], drawn[task]) for task in drawn]
     clips = _clip_section(found)
     body = [_head(found), _funnel(found.stages), _balance(found.tallies), *sections, clips]
     return _PAGE.format(
@@ -238,19 +257,7 @@ def _balance(tallies: Mapping[str, answers.Tally]) -> str:
     )
 
 
-def _sheet_section(
-    counted: answers.Tally, found: Findings, root: Path, number: int, seed: int, between: int
-) -> str:
-    drawn = sheets.sheet(
-        counted.sample(number),
-        root,
-        number=number,
-        seed=seed,
-        between=between,
-        title=sheets.headline(counted, number),
-        beside=found.beside,
-        missing=lambda path: found.missing.update([path]),
-    )
+def _task_section(counted: answers.Tally, drawn: Image.Image) -> str:
     task = counted.task_type or "no task"
     alt = f"Sample of {task} questions with their pictures, boxes, answers and evidence"
     return f"<h2>{_text(task)}</h2>{_histogram(counted)}{_picture(drawn, alt)}"
@@ -291,7 +298,7 @@ def _clip_section(found: Findings) -> str:
     return f"<h2>Clips</h2>{''.join(drawn)}" if drawn else ""
 
 
-def _picture(drawn: Any, alt: str) -> str:
+def _picture(drawn: Image.Image, alt: str) -> str:
     data = base64.b64encode(sheets.encode(drawn)).decode()
     return (
         f'<img src="data:image/jpeg;base64,{data}" alt="{_text(alt)}" '

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import io
+import itertools
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -26,7 +27,7 @@ from w2v.records import Box, Clip, Quad, Question
 from w2v.report import answers
 from w2v.stream import write_atomic
 
-COLOURS = ("#E69F00", "#56B4E9", "#009E73", "#F0E442", "#D55E00", "#CC79A7", "#0072B2")
+COLOURS = ("#E69F00", "#56B4E9", "#009E73", "#D55E00", "#CC79A7", "#0072B2", "#F0E442")
 """Told apart with any colour vision (Okabe and Ito, 2008, without black)."""
 PAPER, INK, FAINT, GREEN, LINE, MISSING = (
     "#FFFFFF",
@@ -40,6 +41,7 @@ GAP, TEXT_WIDTH, LEADING = 12, 460, 1.3
 ENDS = ("from", "to")  # keys of the evidence: pixel boxes in the first and the last frame
 SAME = 0.5  # least IoU of a question's box with an annotated one for it to be that one
 Report = Callable[[str], None]
+Spot = tuple[int, int, int, int]  # left, top, right, bottom pixels, all inside
 Ink = Any  # a font of Pillow's
 
 
@@ -152,7 +154,7 @@ def clip_sheet(
 
 
 def write_sheets(
-    questions: Iterable[Question] | Mapping[str, answers.Tally],
+    questions: Iterable[Question],
     root: Path,
     folder: Path,
     *,
@@ -165,7 +167,7 @@ def write_sheets(
     """Write ``sheet_TASK.png`` for each task into a folder, and return the files.
 
     Args:
-        questions: Questions of any tasks, or what ``answers.tally`` made of them.
+        questions: Questions of any tasks.
         root: Folder that paths in records are relative to.
         folder: Made where it is not there.
         number: Rows of each sheet.
@@ -174,12 +176,8 @@ def write_sheets(
         beside: Folder of the file that holds the questions.
         missing: Called with the path of each picture that could not be read.
     """
-    if not isinstance(questions, Mapping):
-        questions = answers.tally(questions, number, seed)
-    folder.mkdir(parents=True, exist_ok=True)
-    written = []
-    for task, counted in questions.items():
-        drawn = sheet(
+    drawn = {
+        task: sheet(
             counted.sample(number),
             root,
             number=number,
@@ -189,10 +187,18 @@ def write_sheets(
             beside=beside,
             missing=missing,
         )
-        path = folder / f"sheet_{paths.safe_name(task)}.png"
-        write_atomic(path, encode(drawn, "PNG"))
-        written.append(path)
-    return written
+        for task, counted in answers.tally(questions, number, seed).items()
+    }
+    return save(drawn, folder)
+
+
+def save(drawn: Mapping[str, Image.Image], folder: Path) -> list[Path]:
+    """Write the sheet of each task as ``sheet_TASK.png``, and return the files."""
+    folder.mkdir(parents=True, exist_ok=True)
+    files = [folder / f"sheet_{paths.safe_name(task)}.png" for task in drawn]
+    for file, picture in zip(files, drawn.values(), strict=True):
+        write_atomic(file, encode(picture, "PNG"))
+    return files
 
 
 def headline(counted: answers.Tally, number: int) -> str:
@@ -249,7 +255,7 @@ def _story(bundle: str, places: Places) -> Story | None:
         clip=clip,
         names=[f"{bundle}/{os.path.relpath(file, folder)}" for file in files],
         boxes=found,
-        colours={track: COLOURS[k % len(COLOURS)] for k, track in enumerate(tracks)},
+        colours=dict(zip(tracks, itertools.cycle(COLOURS), strict=False)),
     )
 
 
@@ -361,6 +367,21 @@ def _subject(
     return marks
 
 
+def _subjects_first(story: Story, question: Question) -> Story:
+    """Return the story with the first two colours for the objects that the question is about.
+
+    Colours come round again after seven tracks; these two must never be alike by chance.
+    """
+    frames = (0, len(story.names) - 1)
+    about = [
+        story.track(frame, _pixels(mark, story))
+        for frame, mark in zip(frames, _ends(question), strict=True)
+        if mark
+    ]
+    tracks = dict.fromkeys([*(track for track in about if track is not None), *story.colours])
+    return replace(story, colours=dict(zip(tracks, itertools.cycle(COLOURS), strict=False)))
+
+
 def _coloured(mark: Mark, frame: int | None, story: Story | None) -> Mark:
     """Return a mark in the colour of the track it belongs to, with its number.
 
@@ -398,6 +419,7 @@ def _spread(total: int, number: int) -> list[int]:
 
 def _row(question: Question, places: Places, thumb: int, between: int) -> Image.Image:
     story = _story(question.bundle, places)
+    story = story and _subjects_first(story, question)
     strip = _strip(_views(question, story, between), places, thumb)
     if story and story.clip.moves:
         moves = f"moves: {motion.say(story.clip.moves)}"
@@ -464,8 +486,11 @@ def _picture(view: View, places: Places, thumb: int) -> Image.Image:
     size = (thumb, max(1, min(2 * thumb, round(height * thumb / width))))
     drawn = Image.fromarray(frame).resize(size, Image.Resampling.LANCZOS)
     pen = ImageDraw.Draw(drawn)
-    for mark in view.marks:
-        _draw_mark(pen, mark, size, mark.size or (width, height))
+    placed = [(place(m.xyxy, size, m.size or (width, height)), m) for m in view.marks]
+    for box, mark in placed:
+        _draw_text(pen, mark, box, size)
+    for box, mark in placed:  # after the texts: no text may hide where a box ends
+        _draw_box(pen, mark, box)
     return drawn
 
 
@@ -478,18 +503,21 @@ def _placeholder(path: str, error: W2VError, thumb: int) -> Image.Image:
     return grey
 
 
-def _draw_mark(
-    pen: ImageDraw.ImageDraw, mark: Mark, size: tuple[int, int], measured: tuple[int, int]
-) -> None:
-    """Draw a box, and its text above it or, where there is no room, inside."""
-    left, top, right, bottom = place(mark.xyxy, size, measured)
+def _draw_box(pen: ImageDraw.ImageDraw, mark: Mark, box: Spot) -> None:
     if mark.dashed:
-        _draw_dashes(pen, (left, top, right, bottom), mark.colour)
+        _draw_dashes(pen, box, mark.colour)
     else:
-        pen.rectangle((left, top, right, bottom), outline=mark.colour, width=3)
+        left, top, right, bottom = box
+        pen.rectangle((left - 1, top - 1, right + 1, bottom + 1), outline=INK)
+        pen.rectangle(box, outline=mark.colour, width=3)
+
+
+def _draw_text(pen: ImageDraw.ImageDraw, mark: Mark, box: Spot, size: tuple[int, int]) -> None:
+    """Write the text of a box above it or, where there is no room, inside."""
     if not mark.text:
         return
     font = _font(12)
+    left, top, *_ = box
     across = min(size[0], int(font.getlength(mark.text)) + 6)
     x = max(0, min(left, size[0] - across))
     y = top - 16 if top >= 16 else min(top + 3, size[1] - 16)
@@ -497,9 +525,7 @@ def _draw_mark(
     pen.text((x + 3, y + 1), mark.text, fill="#000000", font=font)
 
 
-def place(
-    xyxy: Quad, size: tuple[int, int], measured: tuple[int, int]
-) -> tuple[int, int, int, int]:
+def place(xyxy: Quad, size: tuple[int, int], measured: tuple[int, int]) -> Spot:
     """Return the first and last column and row of a box in a thumbnail.
 
     Args:
@@ -514,7 +540,7 @@ def place(
 
 
 def _draw_dashes(
-    pen: ImageDraw.ImageDraw, box: tuple[int, int, int, int], colour: str, on: int = 7, off: int = 5
+    pen: ImageDraw.ImageDraw, box: Spot, colour: str, on: int = 7, off: int = 5
 ) -> None:
     left, top, right, bottom = box
     for x in range(left, right + 1, on + off):

@@ -18,7 +18,7 @@ import numpy as np
 
 from w2v import geometry
 from w2v.errors import BadOption, W2VError
-from w2v.kinds import Anchor, Refused, Rendered
+from w2v.kinds import Anchor, CameraPath, Refused, Rendered
 from w2v.records import Intrinsics, Scene
 
 if TYPE_CHECKING:
@@ -91,14 +91,14 @@ class DepthWarp:
         return replace(anchor, depth=seen.depth)
 
     def render(
-        self, scene: Scene, anchor: Anchor, paths: Sequence[np.ndarray]
+        self, scene: Scene, anchor: Anchor, paths: Sequence[CameraPath]
     ) -> Iterator[Rendered | Refused]:
         """Yield one warp per path, or a refusal where its last frame shows too little."""
         anchor = self.anchor(scene, anchor)
         assert anchor.image is not None and anchor.depth is not None
         photo = Photo(anchor.image, anchor.depth, anchor.camera)
-        for poses in paths:
-            last = photo.seen_from(poses[-1])
+        for path in paths:
+            last = photo.seen_from(path.poses[-1])
             if last.coverage < self.coverage:
                 yield Refused(
                     reason="coverage",
@@ -106,7 +106,7 @@ class DepthWarp:
                     f"less than {self.coverage:.1%}",
                 )
             else:
-                views = [photo.seen_from(pose) for pose in poses[:-1]] + [last]
+                views = [photo.seen_from(pose) for pose in path.poses[:-1]] + [last]
                 yield self._rendered(views, self._notes(scene, anchor.camera))
 
     def _rendered(self, views: Sequence[View], notes: dict[str, Any]) -> Rendered:

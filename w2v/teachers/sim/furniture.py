@@ -276,10 +276,11 @@ def bed(color: str, second: str, wood: str, width: float = 1.5) -> Piece:
     piece.add(box(width + 0.06, 0.2, long + 0.04, 0.02), frame, (0, 0.2, 0))
     for x, z in _corners(width - 0.1, long - 0.16):
         piece.add(cylinder(0.025, 0.12, 0.032), frame, (x, 0, z))
-    piece.add(cushion(width, 0.26, long, 10), white, (0, 0.41, 0))
-    piece.add(cushion(width + 0.07, 0.22, long * 0.66, 9), materials.fabric(color), (0, 0.46, 0.34))
+    piece.add(cushion(width, 0.26, long, 8), white, (0, 0.41, 0))
+    cover = cushion(width + 0.09, 0.24, long * 0.66, 12)
+    piece.add(cover, materials.fabric(color), (0, 0.46, 0.36))
     fold = materials.striped(second, "white")
-    piece.add(cushion(width + 0.085, 0.235, 0.3, 7), fold, (0, 0.46, -0.2))
+    piece.add(cushion(width + 0.11, 0.26, 0.3, 9), fold, (0, 0.46, -0.2))
     piece.add(box(width + 0.1, 0.98, 0.06, 0.02), frame, (0, 0.55, -long / 2 - 0.05))
     count = 2 if width > 1.2 else 1
     for k in range(count):

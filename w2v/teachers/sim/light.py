@@ -47,7 +47,7 @@ class Quality:
     sharp: bool
 
 
-FULL = Quality(0.065, 0.13, 6, 2, 6, 48, smooth=True, glossy=True, sharp=True)
+FULL = Quality(0.065, 0.13, 8, 2, 6, 48, smooth=True, glossy=True, sharp=True)
 FAST = Quality(0.12, 0.24, 4, 1, 4, 24, smooth=False, glossy=False, sharp=True)
 
 
@@ -62,6 +62,9 @@ class Atlas:
         points: (L, 3) float32, meters.
         normals: (L, 3) float32, unit.
         area: (P,) float32, square meters to the texel.
+        jitter: (L, 2) float32, offsets in 0..1 for the rays of a texel. Being spread evenly over
+            any few neighbours, they leave noise that all but vanishes in smoothing (the R2
+            lattice of M. Roberts, 2018, as a dither mask).
     """
 
     first: np.ndarray
@@ -70,18 +73,7 @@ class Atlas:
     points: np.ndarray
     normals: np.ndarray
     area: np.ndarray
-
-    def jitter(self) -> np.ndarray:
-        """Return (L, 2) offsets in 0..1 that differ much between neighbouring texels.
-
-        Being spread evenly over any few neighbours, their noise all but vanishes in smoothing
-        (the R2 lattice of M. Roberts, 2018, as a dither mask).
-        """
-        patch = self.patch
-        i, j = np.divmod(np.arange(len(patch)) - self.first[patch], self.rows[patch])
-        one = 0.7548776662 * i + 0.5698402910 * j + 0.618034 * patch
-        two = 0.3247179572 * i + 0.8191725134 * j + 0.381966 * patch
-        return (np.stack([one, two], 1) % 1.0).astype(FLOAT)
+    jitter: np.ndarray
 
     @property
     def patch(self) -> np.ndarray:
@@ -162,7 +154,12 @@ def atlas(mesh: Mesh, spacing: float) -> Atlas:
     columns, rows = made[0].astype(np.int32), made[1].astype(np.int32)
     first = np.concatenate([[0], np.cumsum(columns * rows)[:-1]]).astype(np.int32)
     points, normals, area = (part.astype(FLOAT) for part in made[2:])
-    return Atlas(first, columns, rows, points, normals, area)
+    patch = np.repeat(np.arange(len(first)), columns * rows)
+    i, j = np.divmod(np.arange(len(patch)) - first[patch], rows[patch])
+    one = 0.7548776662 * i + 0.5698402910 * j + 0.618034 * patch
+    two = 0.3247179572 * i + 0.8191725134 * j + 0.381966 * patch
+    jitter = (np.stack([one, two], 1) % 1.0).astype(FLOAT)
+    return Atlas(first, columns, rows, points, normals, area, jitter)
 
 
 @dataclass(frozen=True)
@@ -226,12 +223,13 @@ def bake(
             return seen
 
         gathered = _gather(coarse, solid, rays, radiance)
-        return _resampled(_calmed(gathered, coarse, quality.coarse), coarse, fine)
+        return _resampled(_calmed(gathered, coarse, 2, round(0.4 / quality.coarse)), coarse, fine)
 
     once = bounce(direct, quality.first) + spots
     twice = bounce(direct + once, quality.second) + spots
-    light = np.concatenate([fine.smoothed(direct, 1) + twice, shine[:, None]], 1)
-    return Baked(fine, np.ascontiguousarray(light), _exposure(light, sun))
+    light = np.concatenate([_calmed(direct, fine, 1, 2) + twice, shine[:, None]], 1)
+    exposure = _exposure(fine, light[:, :3] + light[:, 3:] * sun, tint)
+    return Baked(fine, np.ascontiguousarray(light), exposure)
 
 
 def _where(
@@ -243,16 +241,24 @@ def _where(
     return mesh.patch[face], place[:, 0], place[:, 1]
 
 
-def _exposure(light: np.ndarray, sun: np.ndarray) -> float:
-    """Return the exposure that shows a surface in median light as a middle grey."""
-    level = (light[:, :3] + light[:, 3:] * sun).mean(1)
-    return float(0.155 / (np.median(level) / np.pi * 0.45 + 0.02 * level.mean()))
+def _exposure(at: Atlas, falling: np.ndarray, tint: np.ndarray) -> float:
+    """Return the exposure that shows the room's geometric mean radiance as a middle grey.
+
+    Args:
+        at: The texels.
+        falling: (L, 3) irradiance.
+        tint: (P, 3) mean colour of each patch.
+    """
+    radiance = (falling * tint[at.patch]).mean(1) / np.pi
+    share = at.area[at.patch]
+    mean = np.exp((np.log(radiance + 1e-4) * share).sum() / share.sum())
+    return float(0.07 / mean)
 
 
 def _direct(source: Source, at: Atlas, solid: Tracer, rays: int) -> np.ndarray:
     """Return (L, 3) irradiance from one source, by stratified shadow rays."""
     start = at.points + at.normals * FLOAT(2e-3)
-    jitter, total = at.jitter(), np.zeros(len(start), FLOAT)
+    jitter, total = at.jitter, np.zeros(len(start), FLOAT)
     center, across = source.center.astype(FLOAT), source.across.astype(FLOAT)
     for k in range(rays):
         one = (k + jitter[:, :1]) / FLOAT(rays) * 2 - 1
@@ -314,11 +320,11 @@ def _sun_spots(at: Atlas, shine: np.ndarray, tint: np.ndarray, sun: np.ndarray) 
     return found
 
 
-def _calmed(values: np.ndarray, at: Atlas, spacing: float) -> np.ndarray:
-    """Return gathered light without its noise, smoothed further on walls than on small parts."""
-    little = at.smoothed(values, 2)
+def _calmed(values: np.ndarray, at: Atlas, little: int, much: int) -> np.ndarray:
+    """Return light without its noise: smoothed a little, and more on walls than on small parts."""
+    calm = at.smoothed(values, little)
     large = (at.area * at.columns * at.rows > 2.0)[at.patch]
-    return np.where(large[:, None], at.smoothed(little, round(0.4 / spacing)), little)
+    return np.where(large[:, None], at.smoothed(calm, much), calm)
 
 
 def _basis(normals: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -335,7 +341,7 @@ def _gather(
     at: Atlas, solid: Tracer, rays: int, radiance: Callable[[Hits], np.ndarray]
 ) -> np.ndarray:
     """Return (L, 3) irradiance from all round, by cosine-weighted rays."""
-    made, offsets = np.empty((len(at.points), 3), FLOAT), at.jitter()
+    made, offsets = np.empty((len(at.points), 3), FLOAT), at.jitter
     for a in range(0, len(made), _CHUNK):
         part = slice(a, a + _CHUNK)
         normals = at.normals[part]

@@ -98,20 +98,21 @@ def assemble(placed: list[tuple[Piece, Spot]], ids: list[int]) -> Mesh:
     """Join placed pieces into one mesh; ``ids`` are the mask values of the pieces."""
     kinds: dict[Material, int] = {}
     stacks = defaultdict(list)
-    for (piece, spot), thing in zip(placed, ids, strict=True):
+    for (piece, spot), number in zip(placed, ids, strict=True):
         shift = np.array([spot.x, -spot.height, spot.z])
-        for surface, material in piece.parts:
+        for surface, made_of in piece.parts:
             count, u, v, _ = surface.points.shape
-            tags = (thing, kinds.setdefault(material, len(kinds)), *surface.texels)
+            labels = (number, kinds.setdefault(made_of, len(kinds)), *surface.texels)
             stacks[u, v].append(
                 (
                     _to_world(surface.points, spot) + shift,
                     _to_world(surface.normals, spot),
-                    surface.uv / material.scale,
-                    np.tile(np.array(tags), (count, 1)),
+                    surface.uv / made_of.scale,
+                    np.tile(np.array(labels), (count, 1)),
                 )
             )
-    grids, faces, first = [], [], 0
+    grids: list[Grid] = []
+    faces, first = [], 0
     for size in sorted(stacks):
         points, normals, uv, tags = (
             np.concatenate(part) for part in zip(*stacks[size], strict=True)

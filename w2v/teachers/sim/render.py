@@ -107,12 +107,12 @@ def all_rays(camera: Intrinsics, pose: np.ndarray) -> Rays:
 class Renderer:
     """A room made ready to be looked at: rays, textures, baked light."""
 
-    def __init__(self, world: World, quality: Quality) -> None:
-        self.world, self.quality, self._mesh = world, quality, world.mesh
+    def __init__(self, world: World, tracer: Tracer, quality: Quality) -> None:
+        self.world, self.tracer, self.quality = world, tracer, quality
+        self._mesh = world.mesh
         materials = world.mesh.materials
         clear = np.array([m.clear for m in materials])[world.mesh.material]
         self._solid_faces = np.flatnonzero(~clear)
-        self.tracer = Tracer(world.mesh.corners)
         self.solid = Tracer(world.mesh.corners[self._solid_faces])
         self._paint = _Paint(world)
         self._rough = np.array([m.roughness for m in materials], FLOAT)
@@ -246,7 +246,7 @@ class Renderer:
         color[shiny] += share[shiny][:, None] * mirrored
 
     def _outside(self, way: np.ndarray) -> np.ndarray:
-        """Return the (N, 3) radiance of the landscape in some directions; N may include insiders."""
+        """Return the (N, 3) radiance of the landscape in some directions."""
         return self._view[_cells(way, self._view.shape)]
 
 

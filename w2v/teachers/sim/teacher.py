@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
@@ -18,7 +19,7 @@ from w2v.teachers.sim.mesh import Tracer
 from w2v.teachers.sim.render import Renderer, all_rays
 from w2v.teachers.sim.rooms import LAYOUTS
 from w2v.teachers.sim.truth import Obstacles, Visibility
-from w2v.teachers.sim.world import World, build
+from w2v.teachers.sim.world import build
 
 RADIUS = 0.25
 """Meters that the middle of the camera keeps from walls and furniture on its way."""
@@ -35,18 +36,18 @@ class Stage:
     """
 
     def __init__(self, seed: int, room: str, angle: float, quality: str) -> None:
-        best: tuple[float, World, np.ndarray, Obstacles] | None = None
+        best = -math.inf
         for attempt in range(_ATTEMPTS):
             world = build(provenance.seed_of("room", seed, attempt), room)
-            obstacles = Obstacles(world.mesh)
-            view = viewpoint.choose(world, Tracer(world.mesh.corners), obstacles, angle)
-            if view and (best is None or view.score > best[0]):
-                best = (view.score, world, view.pose, obstacles)
-            if best and best[0] >= _GOOD:
+            obstacles, tracer = Obstacles(world.mesh.corners), Tracer(world.mesh.corners)
+            view = viewpoint.choose(world, tracer, obstacles, angle)
+            if view and view.score > best:
+                best, self.pose, self.world = view.score, view.pose, world
+                self._obstacles, self._tracer = obstacles, tracer
+            if best >= _GOOD:
                 break
-        if best is None:
-            raise BadRecord(f"no room for a camera in the {room} of seed {seed}", "try other seeds")
-        _, self.world, self.pose, self._obstacles = best
+        if best == -math.inf:
+            raise BadRecord(f"no place for a camera in {room} {seed}", "use another seed")
         self._quality = _QUALITIES[quality]
         self._renderer: Renderer | None = None
         self._visibility: Visibility | None = None
@@ -55,7 +56,7 @@ class Stage:
     def renderer(self) -> Renderer:
         """The room with its light."""
         if self._renderer is None:
-            self._renderer = Renderer(self.world, self._quality)
+            self._renderer = Renderer(self.world, self._tracer, self._quality)
         return self._renderer
 
     @property
@@ -63,7 +64,7 @@ class Stage:
         """Measures visible shares."""
         if self._visibility is None:
             count = len(self.world.things)
-            self._visibility = Visibility(self.world.mesh, count, self.renderer.tracer)
+            self._visibility = Visibility(self.world.mesh, count, self._tracer)
         return self._visibility
 
     def poses(self, path: np.ndarray) -> np.ndarray:
@@ -94,9 +95,7 @@ class SimTeacher:
 
     def __init__(self, field_of_view: float, quality: str, rooms: str) -> None:
         if not 30 <= field_of_view <= 120:
-            raise BadOption(
-                f"field_of_view is {field_of_view:g} degrees", "use 30 to 120, e.g. 75"
-            )
+            raise BadOption(f"field_of_view is {field_of_view:g} degrees", "use 30 to 120, e.g. 75")
         if quality not in _QUALITIES:
             raise BadOption(f"no quality is called {quality!r}", f"use {' or '.join(_QUALITIES)}")
         kinds = list(LAYOUTS) if rooms == "all" else rooms.split("+")
@@ -172,9 +171,9 @@ def _rendered(stage: Stage, camera: Intrinsics, poses: np.ndarray) -> Rendered:
         for pose, seen in zip(poses, pictures, strict=True)
     ]
     return Rendered(
-        frames=np.stack([p.frame for p in pictures]),
-        depth=np.stack([p.depth for p in pictures]),
-        masks=np.stack([p.mask for p in pictures]),
+        frames=[p.frame for p in pictures],
+        depth=[p.depth for p in pictures],
+        masks=[p.mask for p in pictures],
         things=stage.world.things,
         visible=np.stack(shares),
         units_per_meter=1.0,

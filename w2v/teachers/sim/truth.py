@@ -1,4 +1,4 @@
-"""What only a simulator knows: how much of each thing is seen, and what a camera would bump into."""
+"""What only a simulator knows: how much of each thing is seen, what a camera bumps into."""
 
 from __future__ import annotations
 
@@ -82,9 +82,7 @@ def _framed(away: np.ndarray, camera: Intrinsics, pose: np.ndarray) -> np.ndarra
     ahead = z > 1e-6
     safe = np.where(ahead, z, 1.0)
     u, v = x / safe * camera.fx + camera.cx, y / safe * camera.fy + camera.cy
-    framed: np.ndarray = (
-        ahead & (u >= 0) & (v >= 0) & (u < camera.width) & (v < camera.height)
-    )
+    framed: np.ndarray = ahead & (u >= 0) & (v >= 0) & (u < camera.width) & (v < camera.height)
     return framed
 
 
@@ -108,9 +106,14 @@ def _spread(corners: np.ndarray, number: int) -> tuple[np.ndarray, np.ndarray, f
 class Obstacles:
     """Tells how near a moving camera comes to the triangles of a room."""
 
-    def __init__(self, mesh: Mesh) -> None:
-        self._corners = mesh.corners.astype(np.float64)
+    def __init__(self, corners: np.ndarray) -> None:
+        self._corners = corners.astype(np.float64)
         self._low, self._high = self._corners.min(1), self._corners.max(1)
+
+    def about(self, y: float, reach: float) -> Obstacles:
+        """Return only what comes within ``reach`` meters of a height, which is quicker to ask."""
+        close = (self._high[:, 1] >= y - reach) & (self._low[:, 1] <= y + reach)
+        return Obstacles(self._corners[close])
 
     def near(self, start: np.ndarray, end: np.ndarray, radius: float) -> bool:
         """Return whether a ball that moves straight from start to end touches a triangle."""
@@ -139,7 +142,7 @@ def _distance(start: np.ndarray, end: np.ndarray, corners: np.ndarray) -> np.nda
     for one, two in ((a, b), (b, c), (c, a)):
         best = np.minimum(best, _between(start, end, one, two))
     first, last = heights
-    crossing = (first * last < 0)
+    crossing = first * last < 0
     share = first / np.where(crossing, first - last, 1.0)
     pierced = crossing & _inside(start + share[:, None] * (end - start), a, b, c, normal)
     return np.where(pierced, 0.0, best)
@@ -155,7 +158,7 @@ def _inside(
 
 
 def _between(start: np.ndarray, end: np.ndarray, one: np.ndarray, two: np.ndarray) -> np.ndarray:
-    """Return the least distance between one segment and each of (F,) others (Ericson 2005, 5.1.9)."""
+    """Return least distances of one segment to each of (F,) others (Ericson 2005, 5.1.9)."""
     d1, d2, r = np.broadcast_to(end - start, one.shape), two - one, start - one
     a, e, f = dot(d1, d1), dot(d2, d2), dot(d2, r)
     c, b = dot(d1, r), dot(d1, d2)

@@ -32,7 +32,8 @@ def choose(world: World, tracer: Tracer, obstacles: Obstacles, field_of_view: fl
     """Return the best of some dozens of views drawn at random, or None where there is no room."""
     rng = np.random.default_rng(world.seed ^ 0xCA3E)
     width, _, depth = world.size
-    eye = float(rng.uniform(1.2, 1.6))
+    eye = float(rng.uniform(1.2, 1.5))
+    obstacles = obstacles.about(-eye, CLEAR)
     camera = assumed(_SIDE, _SIDE, field_of_view)
     best, seen = None, 0
     for _ in range(_TRIES):
@@ -70,13 +71,13 @@ def _score(
     ids = np.where(hits.face >= 0, world.mesh.thing[hits.face], 0)
     share = np.bincount(ids, minlength=len(world.things) + 1)[1:] / len(ids)
     near = float((hits.distance < 1.0).mean())
-    score = float((share > 0.01).sum() + 0.4 * ((share > 0.004) & (share <= 0.01)).sum())
+    score = float(1.3 * (share > 0.01).sum() + 0.5 * ((share > 0.004) & (share <= 0.01)).sum())
     score += 8.0 * float(np.minimum(share, 0.1).sum()) - 10.0 * near
     score -= 10.0 * max(0.0, float(share.max(initial=0.0)) - 0.3)
     ahead, right = pose[:3, 2], pose[:3, 0]
-    score += 2.0 * _room(obstacles, pose[:3, 3], ahead, (0.8, 1.4, 2.0))
+    score += 1.3 * _room(obstacles, pose[:3, 3], ahead, (0.8, 1.4, 2.0))
     for side in (right, -right):
-        score += _room(obstacles, pose[:3, 3], side, (0.5, 1.0))
+        score += 0.7 * _room(obstacles, pose[:3, 3], side, (0.5, 1.0))
     return score
 
 

@@ -71,7 +71,8 @@ def build(seed: int, room: str) -> World:
     look = rooms.taste(rng, room, lit)
     windows = rooms.shell(plan, look, room)
     rooms.furnish(plan, look, room)
-    things, ids = [], []
+    things: list[Thing] = []
+    ids: list[int] = []
     for piece, _ in plan.placed:
         ids.append(len(things) + 1 if piece.label else 0)
         if piece.label:
