@@ -473,8 +473,18 @@ def test_without_a_bundle_nothing_is_derived_and_nothing_refused(root, asked):
 
 def test_a_broken_mask_is_a_broken_bundle(tmp_path):
     clip = make_clip(tmp_path, "a", 0, PATHS[0])
-    question = next(q for q in ask([clip]) if q.task_type == "A1")
+    questions = {q.task_type: q for q in ask([clip])}
     next((tmp_path / clip.bundle / "samples-mask").iterdir()).write_bytes(b"")
+    check = make("geometry", root=tmp_path)
+    assert reason(check, questions["D1"]) == "broken bundle"
+    assert check.row(questions["A1"]) is None  # moves are derived from poses
+
+
+def test_masks_of_another_size_are_a_broken_bundle(tmp_path):
+    clip = make_clip(tmp_path, "a", 0, PATHS[0])
+    question = next(q for q in ask([clip]) if q.task_type == "D1")
+    for file in (tmp_path / clip.bundle / "samples-mask").iterdir():
+        file.write_bytes(images.encode(np.zeros((2, 3), np.uint16)))
     assert reason(make("geometry", root=tmp_path), question) == "broken bundle"
 
 
@@ -511,10 +521,10 @@ def test_the_thing_in_a_box_is_found_by_its_outline():
 
 
 def test_depth_carries_a_box_to_where_the_card_is_seen(tmp_path):
-    from w2v.checks.labels import load
+    from w2v.checks.labels import View
 
     clip = make_clip(tmp_path, "a", 0, "move left 0.6 meters")
-    view = load(clip, tmp_path / clip.bundle)
+    view = View(clip, tmp_path / clip.bundle)
     before, after = (b for b in clip.boxes if b.track == 2)
     box, share = predicted(before.xyxy, view)
     assert share > 0.9

@@ -262,3 +262,73 @@ def test_a_forecast_box_covers_the_moved_object():
         for told in crosscheck.forecast(footage, seen(ROW, "", 0)):
             if told.track in truth:
                 assert iou(told.seen, truth[told.track].xyxy) > 0.8
+
+
+# The verdict on boxes of the last frame, one case at a time
+
+PLACE, NEXT = (20.0, 20.0, 60.0, 60.0), (30.0, 20.0, 70.0, 60.0)  # IoU 0.6
+
+
+def told(track=1, whole=PLACE, share=1.0, label="chair"):
+    return crosscheck.Forecast(
+        track=track, label=label, whole=whole, seen=whole if share else None, share=share
+    )
+
+
+def end(track, xyxy=PLACE, label="chair"):
+    return Box(frame=LAST, track=track, label=label, xyxy=xyxy, score=0.8)
+
+
+def verdict(forecasts, ends):
+    return [
+        (b.track, b.label, b.xyxy and "box", b.visible)
+        for b in crosscheck.settle(forecasts, ends, LAST)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("forecasts", "ends", "expected"),
+    [
+        ([told()], [end(1)], [(1, "chair", "box", 1.0)]),
+        ([told()], [], []),
+        ([told(share=0.0)], [], [(1, "chair", None, 0.0)]),
+        ([told(share=0.1)], [], [(1, "chair", None, 0.1)]),
+        ([told(share=0.11)], [], []),
+        ([told(share=None)], [], []),
+        # A box at the very place of what should be hidden, under its track or another: unknown.
+        ([told(share=0.05)], [end(1)], [(None, "chair", "box", None)]),
+        ([told(share=0.05)], [end(9)], [(9, "chair", "box", None)]),
+        # But not where it is what hides it: another of that label, in its own right place.
+        (
+            [told(share=0.05), told(track=2)],
+            [end(2)],
+            [(2, "chair", "box", 1.0), (1, "chair", None, 0.05)],
+        ),
+        # A track that changed its label is not the same object, nor is a box of another label.
+        ([told()], [end(1, label="sofa")], [(None, "sofa", "box", None)]),
+        ([told()], [end(9, label="sofa")], [(9, "sofa", "box", None)]),
+        # A track that geometry does not know is left alone.
+        ([told()], [end(1), end(5, NEXT)], [(1, "chair", "box", 1.0), (5, "chair", "box", None)]),
+        # What is half unknown confirms its own box and takes no other.
+        ([told(share=None)], [end(1)], [(1, "chair", "box", None)]),
+        ([told(share=None)], [end(9)], [(9, "chair", "box", None)]),
+        # Two want one box: the better fit has it, and the other is unknown.
+        ([told(whole=NEXT), told(track=2)], [end(None)], [(2, "chair", "box", 1.0)]),
+        ([told(track=2), told(whole=NEXT)], [end(None)], [(2, "chair", "box", 1.0)]),
+        # One fits two boxes: the better one.
+        (
+            [told()],
+            [end(None, NEXT), end(None)],
+            [(None, "chair", "box", None), (1, "chair", "box", 1.0)],
+        ),
+    ],
+)
+def test_verdict(forecasts, ends, expected):
+    assert verdict(forecasts, ends) == expected
+
+
+def test_a_box_reaches_beyond_its_points_as_it_did_before():
+    points = np.stack(np.meshgrid(np.linspace(40, 60, 21), np.linspace(40, 60, 21)), -1)
+    reach = crosscheck._outgrowth((30.0, 40.0, 60.0, 70.0), points.reshape(-1, 2))
+    made = crosscheck._box(points.reshape(-1, 2) * 1.5, reach, CAMERA)
+    assert made == pytest.approx((45.0, 60.0, 90.0, 105.0), abs=0.5)

@@ -7,9 +7,9 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from PIL import Image
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from w2v import plugins
 from w2v.detectors import INDOOR, filters, options, weights
@@ -29,7 +29,10 @@ def box(xyxy, label="chair", score=0.9, frame=0, **rest):
 # The oracle
 
 
-def footage(masks, things=(Thing(id=1, label="chair"), Thing(id=300, label="lamp")), visible=None):
+CHAIR, LAMP = Thing(id=1, label="chair"), Thing(id=300, label="lamp")
+
+
+def footage(masks, things=(CHAIR, LAMP), visible=None):
     return SimpleNamespace(
         clip=SimpleNamespace(id="s/forward"), masks=masks, things=things, visible=visible
     )

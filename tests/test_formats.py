@@ -109,7 +109,8 @@ def test_every_format_has_an_exact_row():
 # ── round trips ────────────────────────────────────────────────────────────────────────────────
 
 TEXT = st.text(max_size=30).filter(lambda text: "<image>" not in text)
-CONTENT = st.lists(TEXT, min_size=1, max_size=4).map("<image>".join)
+LINES = st.sampled_from(["A. one\nB. two", "A. one\nC. two", "A. <image>\nB. b", "x\r\nA. 1\nB. 2"])
+CONTENT = LINES | st.lists(TEXT, min_size=1, max_size=4).map("<image>".join)
 PLAIN_JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(-1e9, 1e9) | TEXT,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3),
@@ -233,6 +234,25 @@ def test_a_world2vlm_row_becomes_a_question_of_its_scene():
 def test_the_form_of_a_foreign_answer_is_seen(task, answer, form):
     row = {"task_type": task, "messages": [USER, {"role": "assistant", "content": answer}]}
     assert FORMATS["ms-swift"].read(row | {"images": ["a", "b"]}).form == form
+
+
+def test_the_options_of_a_foreign_choice_are_read_from_the_question():
+    asked = "<image>Is the chair gone?\nA. It remains visible\nB. It disappears from view\nSay one."
+    row = {
+        "task_type": "D2",
+        "messages": [
+            {"role": "user", "content": asked},
+            {"role": "assistant", "content": "B"},
+        ],
+        "images": ["a.png"],
+    }
+    read = FORMATS["world2vlm"].read(row)
+    assert (read.form, read.options) == (
+        "choice",
+        ("It remains visible", "It disappears from view"),
+    )
+    row["messages"][0]["content"] = "<image>A. First\nC. Third"
+    assert FORMATS["world2vlm"].read(row).options == ()
 
 
 @pytest.mark.parametrize(
@@ -437,6 +457,8 @@ def run(tree, monkeypatch):
 
     def call(*args, stdin=""):
         done = CliRunner().invoke(convert, [str(a) for a in args], input=stdin)
+        if done.exception and not isinstance(done.exception, SystemExit):
+            raise done.exception
         return done.exit_code, [json.loads(line) for line in done.stdout.splitlines()], done.stderr
 
     return call

@@ -20,11 +20,25 @@ FLOATS = st.floats(allow_nan=False, allow_infinity=False)
 
 
 @given(JSON, FLOATS)
-def test_lines_are_the_same_with_and_without_the_fast_library(value, number):
-    line = {"value": value, "number": number}
-    plain = json.dumps(line, ensure_ascii=False, separators=(",", ":"))
-    assert stream.dumps(line) == plain
-    assert stream.loads(plain) == line
+def test_lines_hold_the_same_with_and_without_the_fast_library(value, number):
+    row = {"value": value, "number": number}
+    scene = Scene(id="a", image="a.png", meta=row)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stream, "orjson", None)
+        plain, line = stream.dumps(row), stream.line(scene)
+    assert stream.loads(stream.dumps(row)) == json.loads(plain) == row
+    assert stream.loads(stream.line(scene)) == json.loads(line) == scene.to_json()
+    if number == 0 or 1e-4 <= abs(number) < 1e16:  # beyond, exponents are written differently
+        assert (stream.dumps(row), stream.line(scene)) == (plain, line)
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_a_record_with_a_number_that_json_lacks_is_refused(fast, monkeypatch):
+    if not fast:
+        monkeypatch.setattr(stream, "orjson", None)
+    for wrong in (Scene(id="a", image="", meta={"x": [None, math.nan]}),):
+        with pytest.raises(ValueError):
+            stream.line(wrong)
 
 
 @pytest.mark.parametrize("number", [math.nan, math.inf])

@@ -484,6 +484,12 @@ def test_letters_are_spread_evenly(task):
     assert all(abs(count - share) < 5 * math.sqrt(share) for count in letters.values())
 
 
+@pytest.mark.parametrize("task", ["A4", "D2", "D4"])
+def test_either_side_may_be_option_a(task):
+    found = [q.options for clips in ROOMS for q in ask(task, clips, form="choice")[0]]
+    assert len(set(found)) == 2 and len({frozenset(options) for options in found}) == 1
+
+
 # ── what is not asked ─────────────────────────────────────────────────────────────────────────
 
 

@@ -37,9 +37,7 @@ def annotate(
     }
     cached = bundles.read_boxes_meta(folder) == made
     if not cached:
-        boxes = detector.detect(footage)
-        if footage.masks is None:
-            boxes = crosscheck.check(footage, boxes)
+        boxes = crosscheck.check(footage, detector.detect(footage))
         boxes = filters.apply(boxes, clip.intrinsics, chosen)
         bundles.write_boxes(folder, boxes, clip.intrinsics, len(footage.files), made)
     return bundles.read(folder, root), cached

@@ -29,7 +29,6 @@ from w2v.stream import Stage, dumps, loads, write_atomic
 
 TRAJ, BOXES = "traj.json", "detect_result.jsonl"
 PREFIX = "traj_"
-_FOLDER = re.compile(r"^(?:traj_)?(?:T\d_)?(?P<action>[a-z_]+?)_?\d*(?:_.*)?$")
 
 
 def find(tree: Path) -> Iterator[Path]:
@@ -46,18 +45,22 @@ def find(tree: Path) -> Iterator[Path]:
         yield tree
         return
     home = tree / "scenes" if (tree / "scenes").is_dir() else tree
-    for name in sorted(os.listdir(home)):
+    for name in _folders(home):
         folder = home / name
-        if name.startswith(".") or not folder.is_dir():
-            continue
         if (folder / TRAJ).is_file():
             yield folder
         elif not name.startswith(PREFIX):
-            yield from (folder / n for n in sorted(os.listdir(folder)) if _is_bundle(folder, n))
+            yield from (folder / n for n in _folders(folder) if _is_bundle(folder, n))
+
+
+def _folders(home: Path) -> list[str]:
+    """Return the names of the folders in a folder that are not hidden, sorted."""
+    with os.scandir(home) as entries:
+        return sorted(e.name for e in entries if not e.name.startswith(".") and e.is_dir())
 
 
 def _is_bundle(folder: Path, name: str) -> bool:
-    return not name.startswith(".") and os.path.isfile(f"{folder}/{name}/{TRAJ}")
+    return os.path.isfile(f"{folder}/{name}/{TRAJ}")
 
 
 def read(folder: Path, root: Path) -> Clip:
@@ -65,18 +68,21 @@ def read(folder: Path, root: Path) -> Clip:
 
     Raises:
         BadFile: ``traj.json`` is missing, broken, or not of either dialect.
+        OutsideRoot: The bundle does not lie under the root.
     """
+    return _read(str(folder), paths.relative(root, folder))
+
+
+def _read(folder: str, base: str) -> Clip:
+    """Read a bundle; ``base`` is its path as records write it."""
     path = f"{folder}/{TRAJ}"
     try:
         with open(path, "rb") as file:
             told = loads(file.read())
         if not isinstance(told, dict):
             raise ValueError("not an object")
-        return (
-            _read_hy(folder, root, told)
-            if "retained_frame_indices" in told
-            else _read_svc(folder, root, told)
-        )
+        hy = "retained_frame_indices" in told
+        return _read_hy(folder, base, told) if hy else _read_svc(folder, base, told)
     except OSError as error:
         raise BadFile(f"{path}: {error.strerror}") from error
     except BadRecord as error:
@@ -86,33 +92,39 @@ def read(folder: Path, root: Path) -> Clip:
         raise BadFile(f"{path}: not a World2VLM trajectory ({what})") from error
 
 
-def _read_svc(folder: Path, root: Path, told: dict[str, Any]) -> Clip:
+def _names(folder: str) -> tuple[str, str]:
+    """Return the names of a bundle's scene and trajectory, as its path has them."""
+    rest, _, name = os.path.abspath(folder).rpartition("/")
+    return rest.rpartition("/")[2], name.removeprefix(PREFIX)
+
+
+def _read_svc(folder: str, base: str, told: dict[str, Any]) -> Clip:
     """Read the dialect of the SVC teacher; our own extra keys stand under ``meta``."""
-    frames = [f for f in told["transforms"]["frames"] if f.get("file_path") or f.get("path")]
-    if not frames:
+    frames = told["transforms"]["frames"]
+    paths_of = [name for f in frames if (name := f.get("file_path") or f.get("path"))]
+    if not paths_of:
         raise ValueError("no frames")
     meta = told.get("meta") or {}
-    last = len(frames) - 1
-    base = paths.relative(root, folder)
-    prefix = (told.get("actions_prefix") or [[]])[-1]
-    extra = {"trajectory": folder.name.removeprefix(PREFIX)}
-    if not meta:
-        extra["prefix"] = prefix
-    scene = str(meta.get("scene") or folder.parent.name)
+    last = len(paths_of) - 1
+    steps = told.get("actions_prefix")
+    prefix = steps[-1] if steps else []
+    scene, name = _names(folder)
+    scene = meta.get("scene") or scene
+    extra = {"trajectory": name} if meta else {"trajectory": name, "prefix": prefix}
     return Clip(
-        id=str(meta.get("id") or f"{scene}/{extra['trajectory']}"),
+        id=meta.get("id") or f"{scene}/{name}",
         scene=scene,
-        teacher=str(meta.get("teacher") or ""),
-        moves=_moves(told, meta, prefix, folder.name),
+        teacher=meta.get("teacher") or "",
+        moves=_moves(told, meta, prefix, name),
         bundle=base,
-        first=f"{base}/{frames[0].get('file_path') or frames[0]['path']}",
-        last=f"{base}/{frames[last].get('file_path') or frames[last]['path']}",
+        first=f"{base}/{paths_of[0]}",
+        last=f"{base}/{paths_of[last]}",
         last_frame=last,
         intrinsics=_intrinsics(frames[0], bool(meta)),
-        source=str(meta.get("source") or told.get("source_domain") or "unknown"),
+        source=meta.get("source") or told.get("source_domain") or "unknown",
         units_per_meter=meta.get("units_per_meter"),
         boxes=read_boxes(folder, {0, last}),
-        quality=dict(meta.get("quality") or {}),
+        quality=meta.get("quality") or {},
         licences=tuple(meta.get("licences") or ()),
         meta=extra,
     )
@@ -155,7 +167,7 @@ def _intrinsics(frame: dict[str, Any], ours: bool) -> Intrinsics:
     return Intrinsics(width=width, height=height, fx=fx, fy=fy, cx=cx, cy=cy)
 
 
-def _read_hy(folder: Path, root: Path, told: dict[str, Any]) -> Clip:
+def _read_hy(folder: str, base: str, told: dict[str, Any]) -> Clip:
     """Read the dialect of the HY-WorldPlay teacher.
 
     Its generator writes a left turn with positive yaw, so what was rendered is a right turn;
@@ -164,7 +176,8 @@ def _read_hy(folder: Path, root: Path, told: dict[str, Any]) -> Clip:
     names = told.get("sample_paths") or [
         f"samples-rgb/frame_{k:04d}.png" for k in told["retained_frame_indices"]
     ]
-    poses = loads((folder / str(told.get("pose_path") or "pose.json")).read_bytes())
+    with open(f"{folder}/{told.get('pose_path') or 'pose.json'}", "rb") as file:
+        poses = loads(file.read())
     moves = tuple(motion.from_action(a["name"], a["value"]) for a in told["actions"])
     mirrored = _mirrored(told, poses)
     if mirrored:
@@ -174,14 +187,14 @@ def _read_hy(folder: Path, root: Path, told: dict[str, Any]) -> Clip:
         )
     k = next(iter(poses.values()))["K"]
     width, height = round(2 * float(k[0][2])), round(2 * float(k[1][2]))
-    base = paths.relative(root, folder)
-    meta: dict[str, Any] = {"trajectory": folder.name.removeprefix(PREFIX)}
+    scene, name = _names(folder)
+    meta: dict[str, Any] = {"trajectory": name}
     if mirrored:
         meta["mirrored"] = True
     last = len(names) - 1
     return Clip(
-        id=f"{folder.parent.name}/{meta['trajectory']}",
-        scene=folder.parent.name,
+        id=f"{scene}/{name}",
+        scene=scene,
         teacher="hy-worldplay",
         moves=moves,
         bundle=base,
@@ -214,7 +227,7 @@ def _mirrored(told: dict[str, Any], poses: dict[str, Any]) -> bool:
     return abs(asked) > 1 and abs(yaw) > 1 and (asked > 0) != (yaw > 0)
 
 
-def read_boxes(folder: Path, frames: set[int] | None = None) -> tuple[Box, ...] | None:
+def read_boxes(folder: Path | str, frames: set[int] | None = None) -> tuple[Box, ...] | None:
     """Read ``detect_result.jsonl``: boxes of those frames (default: all), None if there is none.
 
     Files by the original are read too: ids may be null, and ``bbox_norm`` is ignored because its
@@ -233,7 +246,7 @@ def read_boxes(folder: Path, frames: set[int] | None = None) -> tuple[Box, ...] 
         raise BadFile(f"{path}: {error.strerror}") from error
     found: list[Box] = []
     for number, line in enumerate(lines, start=1):
-        if not line.strip():
+        if not line.strip() or (frames is not None and _is_other(line, frames)):
             continue
         try:
             told = loads(line)
@@ -246,22 +259,33 @@ def read_boxes(folder: Path, frames: set[int] | None = None) -> tuple[Box, ...] 
     return tuple(found)
 
 
+_INDEX = re.compile(rb'\{\s*"frame_idx":\s*(\d+),')
+
+
+def _is_other(line: bytes, frames: set[int]) -> bool:
+    """Return whether a line is plainly about a frame that is not wanted, without parsing it."""
+    match = _INDEX.match(line)
+    return match is not None and int(match[1]) not in frames
+
+
 def _box(index: int, told: dict[str, Any]) -> Box:
-    xyxy = told.get("bbox")
-    if xyxy is not None:
-        x1, y1, x2, y2 = map(float, xyxy)
-        if not all(map(math.isfinite, (x1, y1, x2, y2))):
+    corners = told.get("bbox")
+    if corners is not None:
+        x1, y1, x2, y2 = corners
+        total = float(x1 + y1 + x2 + y2)
+        if total - total != 0:  # a corner is infinite or not a number
             raise ValueError("a box is not finite")
-        xyxy = (x1, y1, x2, y2)
+        corners = float(x1), float(y1), float(x2), float(y2)
+    get = told.get
     return Box(
         frame=index,
-        track=told.get("track_id"),
+        track=get("track_id"),
         label=told["label"],
-        xyxy=xyxy,
-        score=float(told.get("score", 0.0)),
-        visible=told.get("visible"),
-        kept=told.get("kept", True),
-        match=told.get("match"),
+        xyxy=corners,
+        score=float(get("score", 0.0)),
+        visible=get("visible"),
+        kept=get("kept", True),
+        match=get("match"),
     )
 
 
@@ -428,9 +452,19 @@ def clips(stage: Stage, path: str) -> Iterator[Clip]:
     if path == "-" or not Path(path).is_dir():
         yield from stage.read(Clip, path)
         return
+    root = stage.settings.root
+    base = paths.relative(root, Path(path))  # links further in are followed one by one
     for folder in find(Path(path)):
         try:
-            yield read(folder, stage.settings.root)
+            linked = folder.is_symlink() or folder.parent.is_symlink()
+            inner = paths.relative(root, folder) if linked else _below(folder, path, base)
+            yield _read(str(folder), inner)
         except W2VError as error:
             stage.inputs += 1
             stage.fail("bad bundle", error, str(folder))
+
+
+def _below(folder: Path, tree: str, base: str) -> str:
+    """Return a folder's path as records write it, given that of the tree it lies in."""
+    inner = str(folder)[len(str(Path(tree))) :].lstrip("/")
+    return inner if base == "." else f"{base}/{inner}".rstrip("/")

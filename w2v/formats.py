@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from w2v import boxes, motion, paths
+from w2v import boxes, motion, paths, phrases
 from w2v.errors import BadFile, BadLine, BadRecord
 from w2v.provenance import digest
 from w2v.records import Message, Question
@@ -103,6 +103,7 @@ class Format:
 # ── what a question says without saying it ─────────────────────────────────────────────────────
 
 _TRUTHS = ("yes", "no", "true", "false")
+_OPTION = re.compile(r"^([A-Z])\. (.+)$", re.MULTILINE)
 _ONE_BOX = re.compile(r"\[[^\[\]]*\]")
 _IN_BUNDLE = re.compile(r"^(?P<bundle>(?:.*/)?(?P<scene>[^/]+)/traj_(?P<name>[^/]+))/samples-rgb/")
 
@@ -115,9 +116,18 @@ def _defaults() -> Row:
 
 
 def _filled(said: Row) -> Row:
-    """Return all fields but the id: as said, else by the way the answer is written."""
-    form = _form(str(said.get("task_type", "")), str(said.get("answer", "")))
-    return {**_defaults(), "meta": {}, "form": form, **said}
+    """Return all fields but the id: as said, else by the way question and answer are written."""
+    form = _form(said["task_type"], said["answer"])
+    options = _options(said["messages"]) if form == "choice" else []
+    return {**_defaults(), "meta": {}, "form": form, "options": options, **said}
+
+
+def _options(turns: list[dict[str, str]]) -> list[str]:
+    """Return the options that a question lists, one per line: ``A. …``, ``B. …``."""
+    asked = next((turn["content"] for turn in turns if turn["role"] == "user"), "")
+    found = _OPTION.findall(asked)
+    listed = all(letter == phrases.LETTERS[k] for k, (letter, _) in enumerate(found))
+    return [text for _, text in found] if listed and len(found) > 1 else []
 
 
 def _form(task_type: str, answer: str) -> str:

@@ -22,21 +22,15 @@ Row = tuple[float, float, float, float]
 Matrix = tuple[Row, Row, Row, Row]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
-    """What all five share: an ``id`` and free-form ``meta``."""
+    """What all five share: an ``id`` as the first field, and free-form ``meta`` as the last."""
 
+    __slots__ = ()
     kind: ClassVar[str] = ""
-    id: str
-    meta: dict[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the record as a dict for one line of JSON, ``kind`` and ``id`` first."""
-        line: dict[str, Any] = {"kind": self.kind, "id": self.id}
-        for name in _names(type(self)):
-            line[name] = _plain(getattr(self, name))
-        line["meta"] = self.meta
-        return line
+        """Return the record as a dict for one line of JSON, ``kind`` first."""
+        return {"kind": self.kind, **_plain(self)}
 
     @classmethod
     def from_json(cls, line: dict[str, Any]) -> Self:
@@ -107,6 +101,7 @@ class Scene(Record):
     """
 
     kind: ClassVar[str] = "scene"
+    id: str
     image: str
     source: str = "real"
     intrinsics: Intrinsics | None = None
@@ -115,6 +110,7 @@ class Scene(Record):
     pose: Matrix | None = None
     caption: str = ""
     licence: str = ""
+    meta: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,6 +123,7 @@ class Clip(Record):
     """
 
     kind: ClassVar[str] = "clip"
+    id: str
     scene: str
     teacher: str
     moves: tuple[Move, ...]
@@ -140,6 +137,7 @@ class Clip(Record):
     boxes: tuple[Box, ...] | None = None
     quality: dict[str, Any] = field(default_factory=dict)
     licences: tuple[str, ...] = ()
+    meta: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,6 +158,7 @@ class Question(Record):
     """
 
     kind: ClassVar[str] = "question"
+    id: str
     task_type: str
     messages: tuple[Message, ...]
     images: tuple[str, ...]
@@ -175,6 +174,7 @@ class Question(Record):
     weight: float = 1.0
     evidence: dict[str, Any] = field(default_factory=dict)
     licences: tuple[str, ...] = ()
+    meta: dict[str, Any] = field(default_factory=dict)
 
     @property
     def prompt(self) -> str:
@@ -204,6 +204,7 @@ class Answer(Record):
     """What a student said to a question, and the score it got."""
 
     kind: ClassVar[str] = "answer"
+    id: str
     question: str
     student: str
     benchmark: str
@@ -211,6 +212,7 @@ class Answer(Record):
     score: float | None
     parts: dict[str, float] = field(default_factory=dict)
     parsed: str | None = None
+    meta: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -218,18 +220,14 @@ class Run(Record):
     """A finished training run; ``checkpoint`` is a folder a student can be loaded from."""
 
     kind: ClassVar[str] = "run"
+    id: str
     method: str
     student: str
     checkpoint: str
     trained_on: str
     settings: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, Any] = field(default_factory=dict)
-
-
-@functools.cache
-def _names(cls: type[Any]) -> tuple[str, ...]:
-    """Return the field names of a record without the two that lead and close a line."""
-    return tuple(f.name for f in dataclasses.fields(cls) if f.name not in ("id", "meta"))
+    meta: dict[str, Any] = field(default_factory=dict)
 
 
 @functools.cache
@@ -248,7 +246,8 @@ def _plain(value: Any) -> Any:
     if isinstance(value, tuple):
         return [_plain(item) for item in value]
     if dataclasses.is_dataclass(value):
-        return {name: _plain(getattr(value, name)) for name in _plan(type(value))[0]}
+        kind: Any = type(value)
+        return {name: _plain(getattr(value, name)) for name in _plan(kind)[0]}
     return value
 
 

@@ -6,6 +6,7 @@ renaming, so a kill leaves either all of a thing or none of it, and running agai
 
 from __future__ import annotations
 
+import functools
 import math
 import shutil
 from collections.abc import Callable, Iterator, Sequence
@@ -29,7 +30,7 @@ from w2v.kinds import (
     Teacher,
 )
 from w2v.provenance import digest, seed_of
-from w2v.records import Clip, Intrinsics, Scene
+from w2v.records import Clip, Intrinsics, Move, Scene
 from w2v.sampling import Sampler, Skipped, Trajectory
 from w2v.stream import dumps, loads, write_atomic
 
@@ -184,15 +185,15 @@ def _choose(
     if isinstance(teacher, GivesTrajectories):
         return [Trajectory(name, tuple(moves)) for name, moves in teacher.trajectories(scene)]
 
-    def free(moves: Sequence[Any]) -> bool:
-        if not isinstance(teacher, KnowsWalls):
-            return True
-        return not teacher.collides(scene, _path(moves)[0])
-
-    return plan.sampler(scene.id, plan.seed, anchor, free)
+    return plan.sampler(scene.id, plan.seed, anchor, functools.partial(_free, teacher, scene))
 
 
-def _path(moves: Sequence[Any]) -> tuple[np.ndarray, list[int]]:
+def _free(teacher: Teacher, scene: Scene, moves: Sequence[Move]) -> bool:
+    """Return whether nothing stands in the way that the teacher knows of, at any pose."""
+    return not (isinstance(teacher, KnowsWalls) and teacher.collides(scene, _path(moves)[0]))
+
+
+def _path(moves: Sequence[Move]) -> tuple[np.ndarray, list[int]]:
     counts = [geometry.frames_of(move) for move in moves]
     return geometry.poses(moves, counts), counts
 
@@ -209,11 +210,14 @@ def _render_missing(
 ) -> list[tuple[str, str]]:
     """Render what is not on disk yet, then write the receipt of the whole scene."""
     outcome = {t.name: t.reason if isinstance(t, Skipped) else "" for t in tried}
-    missing = [
-        t
-        for t in tried
-        if isinstance(t, Trajectory) and not _stands(home / f"{bundles.PREFIX}{t.name}", request)
-    ]
+    missing = []
+    for t in tried:
+        if isinstance(t, Skipped) or _stands(home / f"{bundles.PREFIX}{t.name}", request):
+            continue
+        if _free(teacher, scene, t.moves):
+            missing.append(t)
+        else:
+            outcome[t.name] = "collision"
     home.mkdir(parents=True, exist_ok=True)
     _keep_anchor(home, picture, anchor)
     walked = [_path(t.moves) for t in missing]

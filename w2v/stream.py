@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import contextlib
 import json
+import math
 import os
 import sys
 import tempfile
@@ -45,22 +46,46 @@ def dumps(value: Any) -> str:
     Raises:
         ValueError: A number in it is not finite.
     """
-    if orjson and _finite(value):
-        return orjson.dumps(value).decode()
+    return _fast(value) if orjson else _plain(value)
+
+
+def line(record: Record) -> str:
+    """Return a record as a line, ``kind`` first: ``dumps(record.to_json())``, but sooner."""
+    if orjson:
+        return f'{{"kind":"{record.kind}",{_fast(record)[1:]}\n'
+    return _plain(record.to_json()) + "\n"
+
+
+def _plain(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+
+
+def _fast(value: Any) -> str:
+    made = orjson.dumps(value)
+    if b"null" in made and not _finite(value):  # orjson writes NaN as null
+        raise ValueError("a number is not finite")
+    return made.decode()
+
+
+_SAFE = frozenset({str, int, bool, type(None)})
+
+
+def _finite(value: Any) -> bool:
+    """Return whether no number, however deep in JSON or records, is infinite or NaN."""
+    if type(value) is float:
+        return math.isfinite(value)
+    inner: Iterable[Any] = ()
+    if isinstance(value, dict):
+        inner = value.values()
+    elif isinstance(value, list | tuple):
+        inner = value
+    else:
+        inner = [getattr(value, name) for name in getattr(value, "__slots__", ())]
+    return all(type(item) in _SAFE or _finite(item) for item in inner)
 
 
 def _not_json(name: str) -> Any:
     raise ValueError(f"{name} is not JSON")
-
-
-def _finite(value: Any) -> bool:
-    """Return whether no float in nested JSON is NaN, infinite, or written with an exponent."""
-    if isinstance(value, float):
-        return value == 0 or 1e-4 <= abs(value) < 1e16
-    if isinstance(value, dict):
-        return all(map(_finite, value.values()))
-    return all(map(_finite, value)) if isinstance(value, list | tuple) else True
 
 
 @contextlib.contextmanager
@@ -207,15 +232,18 @@ class Stage:
             else:
                 yield made
 
-    def write(self, record: Record) -> None:
-        """Write one record as a line and flush it: a line is a receipt."""
-        self.write_row(record.to_json())
+    def write(self, *records: Record) -> None:
+        """Write records as lines and flush them: a line is a receipt."""
+        self._put(len(records), "".join(map(line, records)))
 
     def write_row(self, row: dict[str, Any]) -> None:
-        """Write one line and flush it."""
-        self.outputs += 1
-        if not self.settings.dry_run:
-            self.out.write(dumps(row) + "\n")
+        """Write one line that is not a record, and flush it."""
+        self._put(1, dumps(row) + "\n")
+
+    def _put(self, number: int, text: str) -> None:
+        self.outputs += number
+        if text and not self.settings.dry_run:
+            self.out.write(text)
             self.out.flush()
 
     def drop(self, reason: str, count: int = 1) -> None:

@@ -7,9 +7,9 @@ that a fault in one of those shows. What cannot be derived is counted as unverif
 from __future__ import annotations
 
 import collections
+import functools
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -32,44 +32,46 @@ EXACT, LOOSE = 0.9, 0.4  # least IoU of a right box with a mask's, and with a re
 GONE, VISIBLE = 0.2, 0.4  # visible share below and above which a thing is surely gone, or there
 APART = 0.1  # greatest IoU with the reprojection for a box to be surely of another thing
 LEAST_POINTS = 12
+RECENT = 24  # clips whose masks and depth stay in memory: 5 MB each at 576 x 576
 
 
-@dataclass(frozen=True, kw_only=True)
 class View:
     """What a bundle holds besides pictures and words, of its first and last frame.
 
-    ``poses`` is (2, 4, 4) camera-to-world; ``masks`` and ``depth`` are pairs of (H, W).
-    """
-
-    clip: Clip
-    poses: np.ndarray | None
-    masks: tuple[np.ndarray, np.ndarray] | None
-    depth: tuple[np.ndarray, np.ndarray] | None
-
-    @property
-    def relative(self) -> np.ndarray | None:
-        """(4, 4) pose of the last camera as seen from the first."""
-        return None if self.poses is None else np.linalg.inv(self.poses[0]) @ self.poses[1]
-
-
-def load(clip: Clip, folder: Path) -> View:
-    """Read the first and the last frame's pose, mask and depth.
+    Each part is read when it is first asked for.
 
     Raises:
-        BadFile: One of them is there but cannot be read.
+        BadFile: A part is there but cannot be read.
     """
-    footage = BundleFootage(clip, folder)
-    poses, last = footage.poses, clip.last_frame
 
-    def ends(frames: Sequence[np.ndarray] | None) -> tuple[np.ndarray, np.ndarray] | None:
-        return None if frames is None else (frames[0], frames[last])
+    def __init__(self, clip: Clip, folder: Path) -> None:
+        self.clip, self._footage = clip, BundleFootage(clip, folder)
 
-    return View(
-        clip=clip,
-        poses=None if poses is None else poses[[0, last]],
-        masks=ends(footage.masks),
-        depth=ends(footage.depth),
-    )
+    @functools.cached_property
+    def relative(self) -> np.ndarray | None:
+        """(4, 4) pose of the last camera as seen from the first; None where not recorded."""
+        poses = self._footage.poses
+        return None if poses is None else np.linalg.inv(poses[0]) @ poses[self.clip.last_frame]
+
+    @functools.cached_property
+    def masks(self) -> tuple[np.ndarray, np.ndarray] | None:
+        """Two (H, W) uint16 of a simulator, or None."""
+        return self._ends(self._footage.masks)
+
+    @functools.cached_property
+    def depth(self) -> tuple[np.ndarray, np.ndarray] | None:
+        """Two (H, W) float32 meters, 0 unknown, or None."""
+        return self._ends(self._footage.depth)
+
+    def _ends(self, frames: Sequence[np.ndarray] | None) -> tuple[np.ndarray, np.ndarray] | None:
+        if frames is None:
+            return None
+        first, last = frames[0], frames[self.clip.last_frame]
+        camera = self.clip.intrinsics
+        if not first.shape == last.shape == (camera.height, camera.width):
+            size = f"{camera.width}x{camera.height}"
+            raise BadFile(f"{self.clip.bundle}: masks or depth are not of the frames' size {size}")
+        return first, last
 
 
 class Geometry:
@@ -78,17 +80,22 @@ class Geometry:
     def __init__(self, root: Path, limit: float) -> None:
         self.limit, self._clips = limit, Clips(root)
         self._count: dict[str, collections.Counter[str]] = {}
-        self._last: tuple[str, View | Problem] | None = None
+        self._views: collections.OrderedDict[str, View] = collections.OrderedDict()
 
     def row(self, question: Question) -> Problem | None:
         """Return a problem where the derived answer is another than the one written."""
         count = self._count.setdefault(question.task_type, collections.Counter())
         clip = self._clips.find(question)
-        view = self._read(clip) if isinstance(clip, Clip) else clip
-        if isinstance(view, Problem):
-            return view
+        if isinstance(clip, Problem):
+            return clip
         derive = _DERIVE.get(question.task_type)
-        found = derive(question, view) if derive and view else None
+        try:
+            found = derive(question, self._view(clip)) if derive and clip else None
+        except BadFile as error:
+            return Problem(reason="broken bundle", detail=error.what)
+        except (IndexError, ValueError, TypeError, KeyError, np.linalg.LinAlgError) as error:
+            # What stands in traj.json was written by anyone: ragged poses, masks of another size.
+            return Problem(reason="broken bundle", detail=f"{question.bundle}: {error}")
         if found is None:
             count["unverifiable"] += 1
             return None
@@ -115,18 +122,13 @@ class Geometry:
                 )
         return Verdict(figures=figures, failures=failures)
 
-    def _read(self, clip: Clip) -> View | Problem:
-        """Return a clip's view; the one of the row before is kept, views being large."""
-        if self._last is None or self._last[0] != clip.bundle:
-            try:
-                view: View | Problem = load(clip, self._clips.folder(clip))
-            except BadFile as error:
-                view = Problem(reason="broken bundle", detail=error.what)
-            except (IndexError, ValueError, TypeError, KeyError, np.linalg.LinAlgError) as error:
-                detail = f"{clip.bundle}: {error}"
-                view = Problem(reason="broken bundle", detail=detail)
-            self._last = clip.bundle, view
-        return self._last[1]
+    def _view(self, clip: Clip) -> View:
+        """Return a clip's view; those of about one scene stay in memory, its tasks take turns."""
+        view = self._views.pop(clip.bundle, None) or View(clip, self._clips.folder(clip))
+        self._views[clip.bundle] = view
+        if len(self._views) > RECENT:
+            self._views.popitem(last=False)
+        return view
 
 
 Finding = tuple[bool, str] | None

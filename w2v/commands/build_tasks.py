@@ -67,9 +67,7 @@ def build_tasks(
 
 
 def _ask(stage: stream.Stage, makers: list[Task], scene: list[Clip]) -> None:
-    for make in makers:
-        for question in make(scene, stage.drop):
-            stage.write(question)
+    stage.write(*(question for make in makers for question in make(scene, stage.drop)))
 
 
 def _makers(specs: tuple[Spec, ...], compat: str | None, shared: dict[str, str]) -> list[Task]:

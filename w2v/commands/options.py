@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -131,7 +132,7 @@ def stage_options(on_error: str) -> Callable[[F], F]:
         made: Any = run
         for option in reversed(shared):
             made = option(made)
-        return made  # type: ignore[no-any-return]
+        return made
 
     return decorate
 
@@ -144,7 +145,7 @@ def input_path(path: str | None) -> str:
         BadFile: There is no such file.
     """
     if path is None:
-        if click.get_text_stream("stdin").isatty():
+        if sys.stdin.isatty():
             raise click.UsageError("no input: name a file or folder, or pipe records in")
         return "-"
     if path != "-" and not Path(path).exists():

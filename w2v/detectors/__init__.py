@@ -25,7 +25,9 @@ have two names to waver between."""
 def w2v_detectors() -> Mapping[str, Offer]:
     """Offer the built-in detectors."""
     return {
-        "oracle": Offer(make=make_oracle, licence="MIT", may_train=True, can=frozenset({"needs-truth"})),
+        "oracle": Offer(
+            make=make_oracle, licence="MIT", may_train=True, can=frozenset({"needs-truth"})
+        ),
         "zero-shot": Offer(
             make=make_zero_shot,
             licence="Apache-2.0 (code; weights: see the card of the model)",
@@ -36,7 +38,7 @@ def w2v_detectors() -> Mapping[str, Offer]:
 
 def make_oracle(min_pixels: int = 16) -> Detector:
     """Read the boxes off a simulator's masks; objects of fewer pixels count as out of sight."""
-    need("numpy", "w2v[render]")
+    need("numpy", "w2v[images]")
     from w2v.detectors.oracle import Oracle
 
     return Oracle(min_pixels)

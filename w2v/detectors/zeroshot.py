@@ -27,7 +27,7 @@ from transformers import AutoModelForZeroShotObjectDetection, AutoProcessor  # n
 
 PHRASES = ("grounding-dino", "mm-grounding-dino")
 PROMPTS = {"owlvit": "a photo of a {}", "owlv2": "a photo of a {}"}
-"""How a label is put to a model: OWL was trained on captions (arXiv 2205.06230, sec. 3)."""
+"""How a label is put to a model; OWL-ViT was trained with such templates (arXiv 2205.06230)."""
 UNSURE = 0.5
 """Share of the score from which a detection may still continue a track."""
 
@@ -51,7 +51,8 @@ class ZeroShot:
         self.labels = options.vocabulary(labels)
         self.score, self.nms, self.batch = score, nms, max(1, batch)
         self.tracker = options.tracker(tracker)
-        self.model, self.name = load(model, device), model
+        self.name = os.path.expanduser(model)
+        self.model = load(self.name, device)
         self._digest = ""
 
     def describe(self) -> dict[str, Any]:
@@ -224,7 +225,7 @@ def load(model: str, device: str) -> Matcher | Reader:
     Raises:
         BadFile: There is no such folder, or it holds no zero-shot detector.
     """
-    if model.startswith((".", "/", "~")) and not Path(model).is_dir():
+    if model.startswith((".", "/")) and not Path(model).is_dir():
         raise BadFile(f"{model}: no such folder")
     try:
         processor, network = _from_disk_first(AutoProcessor, model), _network(model)

@@ -302,8 +302,8 @@ class IsGone:
                 drop("D2 label not unique")
                 continue
             there = last.get(box.track) if box.track is not None else None
-            state = self._state(there)
-            if there is None or state is None:
+            state = "unknown" if there is None else self._state(there)
+            if there is None or state == "unknown":
                 drop("D2 unknown")
             elif state == "between":
                 drop("D2 dead band")
@@ -311,14 +311,12 @@ class IsGone:
                 found[state == "gone"].append((box, there))
         return found
 
-    def _state(self, there: Box | None) -> str | None:
-        """Return gone, visible or between; None where the last frame does not say."""
-        if there is None:
-            return None
+    def _state(self, there: Box) -> str:
+        """Return gone, visible, between, or unknown where the last frame does not say."""
         if there.visible is None:
             if there.xyxy is None:
                 return "gone"
-            return "visible" if there.kept else None
+            return "visible" if there.kept else "unknown"
         if there.visible <= self.gone:
             return "gone"
         return "visible" if there.visible >= self.visible else "between"

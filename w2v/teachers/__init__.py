@@ -22,19 +22,19 @@ def w2v_teachers() -> Mapping[str, Offer]:
     """Offer the simulator, the depth warp and the replay of bundles."""
     return {
         "sim": Offer(
-            make=sim,
+            make=make_sim,
             licence="CC0-1.0",
             may_train=True,
             can=frozenset({"makes-scenes", "random-access"}),
         ),
         "depth-warp": Offer(
-            make=depth_warp,
+            make=make_depth_warp,
             licence="",
             may_train=True,
             can=frozenset({"needs-depth", "random-access"}),
         ),
         "replay": Offer(
-            make=replay,
+            make=make_replay,
             licence="",
             may_train=None,
             can=frozenset({"makes-scenes", "random-access"}),
@@ -42,7 +42,7 @@ def w2v_teachers() -> Mapping[str, Offer]:
     }
 
 
-def sim(field_of_view: float = 75.0, quality: str = "full", rooms: str = "all") -> SimTeacher:
+def make_sim(field_of_view: float = 75.0, quality: str = "full", rooms: str = "all") -> SimTeacher:
     """Simulate furnished rooms with exact depth, masks and visibility.
 
     ``field_of_view`` is in degrees across; ``quality`` is full or fast (no antialiasing, no
@@ -55,7 +55,7 @@ def sim(field_of_view: float = 75.0, quality: str = "full", rooms: str = "all") 
     return SimTeacher(field_of_view, quality, rooms)
 
 
-def depth_warp(
+def make_depth_warp(
     depth_model: str = "",
     meters_per_unit: float = 0.0,
     coverage: float = 0.4,
@@ -84,7 +84,7 @@ def _depth_model(name: str, meters_per_unit: float) -> DepthModel | None:
     return DepthModel(name, meters_per_unit)
 
 
-def replay(tree: Path) -> Replay:
+def make_replay(tree: Path) -> Replay:
     """Show what another teacher already rendered: the bundles under ``tree``, in any dialect."""
     need("numpy", "w2v[images]")
     from w2v.teachers.replay import Replay

@@ -277,10 +277,10 @@ def bed(color: str, second: str, wood: str, width: float = 1.5) -> Piece:
     for x, z in _corners(width - 0.1, long - 0.16):
         piece.add(cylinder(0.025, 0.12, 0.032), frame, (x, 0, z))
     piece.add(cushion(width, 0.26, long, 8), white, (0, 0.41, 0))
-    cover = cushion(width + 0.09, 0.24, long * 0.66, 12)
-    piece.add(cover, materials.fabric(color), (0, 0.46, 0.36))
+    cover = cushion(width + 0.09, 0.3, long * 0.66, 12)
+    piece.add(cover, materials.fabric(color), (0, 0.43, 0.36))
     fold = materials.striped(second, "white")
-    piece.add(cushion(width + 0.11, 0.26, 0.3, 9), fold, (0, 0.46, -0.2))
+    piece.add(cushion(width + 0.11, 0.31, 0.3, 9), fold, (0, 0.435, -0.2))
     piece.add(box(width + 0.1, 0.98, 0.06, 0.02), frame, (0, 0.55, -long / 2 - 0.05))
     count = 2 if width > 1.2 else 1
     for k in range(count):
@@ -387,5 +387,4 @@ def wall_cupboard(width: float, color: str) -> Piece:
 
 def bench(wood: str, width: float = 1.1) -> Piece:
     """Draw a low wooden bench."""
-    piece = table(width, 0.36, 0.45, wood, "bench")
-    return piece
+    return table(width, 0.36, 0.45, wood, "bench")

@@ -223,7 +223,7 @@ def bake(
             return seen
 
         gathered = _gather(coarse, solid, rays, radiance)
-        return _resampled(_calmed(gathered, coarse, 2, round(0.4 / quality.coarse)), coarse, fine)
+        return _resampled(_calmed(gathered, coarse, 2, round(0.26 / quality.coarse)), coarse, fine)
 
     once = bounce(direct, quality.first) + spots
     twice = bounce(direct + once, quality.second) + spots

@@ -92,16 +92,27 @@ class _Paint:
 
 def rays(camera: Intrinsics, pose: np.ndarray, x: np.ndarray, y: np.ndarray) -> Rays:
     """Return the rays of a camera through pixel coordinates x, y (N,)."""
-    way = np.stack([(x - camera.cx) / camera.fx, (y - camera.cy) / camera.fy, np.ones_like(x)], 1)
-    forward = 1 / np.sqrt(dot(way, way))
-    turned = rotate(way * forward[:, None], pose[:3, :3])
-    return Rays(np.ascontiguousarray(turned, FLOAT), forward.astype(FLOAT))
+    way, forward = _straight(camera, x, y)
+    return Rays(rotate(way, pose[:3, :3].astype(FLOAT)), forward)
 
 
 def all_rays(camera: Intrinsics, pose: np.ndarray) -> Rays:
     """Return the rays through the centres of all pixels, row by row."""
+    way, forward = _frame(camera)
+    return Rays(rotate(way, pose[:3, :3].astype(FLOAT)), forward)
+
+
+def _straight(camera: Intrinsics, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return unit directions (N, 3) and z-depth to the meter (N,) in the camera's own axes."""
+    way = np.stack([(x - camera.cx) / camera.fx, (y - camera.cy) / camera.fy, np.ones_like(x)], 1)
+    forward = 1 / np.sqrt(dot(way, way))
+    return (way * forward[:, None]).astype(FLOAT), forward.astype(FLOAT)
+
+
+@functools.lru_cache(maxsize=2)
+def _frame(camera: Intrinsics) -> tuple[np.ndarray, np.ndarray]:
     y, x = np.mgrid[0 : camera.height, 0 : camera.width].reshape(2, -1) + 0.5
-    return rays(camera, pose, x, y)
+    return _straight(camera, x, y)
 
 
 class Renderer:

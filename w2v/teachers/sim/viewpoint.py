@@ -75,9 +75,9 @@ def _score(
     score += 8.0 * float(np.minimum(share, 0.1).sum()) - 10.0 * near
     score -= 10.0 * max(0.0, float(share.max(initial=0.0)) - 0.3)
     ahead, right = pose[:3, 2], pose[:3, 0]
-    score += 1.3 * _room(obstacles, pose[:3, 3], ahead, (0.8, 1.4, 2.0))
+    score += 0.8 * _room(obstacles, pose[:3, 3], ahead, (0.8, 1.4, 2.0))
     for side in (right, -right):
-        score += 0.7 * _room(obstacles, pose[:3, 3], side, (0.5, 1.0))
+        score += 0.4 * _room(obstacles, pose[:3, 3], side, (0.5, 1.0))
     return score
 
 
