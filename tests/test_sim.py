@@ -11,7 +11,7 @@ from w2v.errors import BadOption, BadRecord
 from w2v.geometry import assumed, lift, poses, project, to_camera
 from w2v.kinds import Anchor, CompletesAnchor, KnowsWalls, MakesScenes, Refused
 from w2v.records import Move, Scene
-from w2v.teachers import sim
+from w2v.teachers import make_sim
 from w2v.teachers.sim import light, viewpoint, world
 from w2v.teachers.sim.mesh import Tracer
 from w2v.teachers.sim.render import Renderer, all_rays
@@ -34,7 +34,7 @@ SIDESTEP = path(("move right", 0.15))
 
 @pytest.fixture(scope="module")
 def teacher() -> SimTeacher:
-    return sim(quality="fast", rooms="study+dining")
+    return make_sim(quality="fast", rooms="study+dining")
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +80,7 @@ def test_a_scene_does_not_depend_on_how_many_are_made(teacher, scenes):
 
 def test_a_saved_scene_is_rebuilt_to_the_bit_in_any_order(teacher, scenes, turned, sidestepped):
     line = json.loads(json.dumps(scenes[0].to_json()))
-    fresh = sim(quality="fast")
+    fresh = make_sim(quality="fast")
     next(fresh.render(scenes[1], ANCHOR, [TURN]))
     second, first = fresh.render(Scene.from_json(line), ANCHOR, [SIDESTEP, TURN])
     for one, two in ((first, turned), (second, sidestepped)):
@@ -287,7 +287,7 @@ def test_smooth_edges_and_reflections_leave_depth_and_masks_alone(stage):
 )
 def test_bad_options_are_refused_with_a_hint(options):
     with pytest.raises(BadOption) as caught:
-        sim(**options)
+        make_sim(**options)
     assert caught.value.hint
 
 

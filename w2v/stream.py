@@ -209,6 +209,7 @@ class Stage:
     failed: collections.Counter[str] = field(default_factory=collections.Counter)
     notes: dict[str, Any] = field(default_factory=dict)
     _rejects: TextIO | None = None
+    _bar: Any = None
     _started: float = field(default_factory=time.monotonic)
 
     def read(self, kind: type[R], path: str) -> Iterator[R]:
@@ -285,7 +286,7 @@ class Stage:
         A bar on a terminal; elsewhere a line every half minute.
         """
         lines = not sys.stderr.isatty()
-        yield from tqdm(
+        self._bar = tqdm(
             items,
             total=total,
             desc=f"w2v {self.name}",
@@ -296,6 +297,7 @@ class Stage:
             delay=30 if lines else 0.5,
             leave=False,
         )
+        yield from self._bar
 
     def figures(self) -> dict[str, Any]:
         """Return what became of what, as plain JSON."""
@@ -362,6 +364,9 @@ def stage(name: str, settings: Settings, unit: str = "records") -> Iterator[Stag
         except OSError as error:
             where = f"{error.filename}: " if error.filename else ""
             raise BadFile(f"{where}{error.strerror or error}", _hint(error)) from error
+        finally:
+            if running._bar is not None:
+                running._bar.close()  # else its late end disturbs another bar
         running.close()
     if running.exit_code:
         click.get_current_context().exit(running.exit_code)

@@ -26,7 +26,7 @@ w2v build-tasks "$TREE" --compat world2vlm --seed "$SEED" >"$OUT/as_published.js
 # no room, and w2v replaces files instead of writing into them: the original stays as it is.
 if [[ ! -d $OUT/tree ]]; then
     rm -rf "$OUT/.tree.part"
-    cp -al "$TREE" "$OUT/.tree.part" 2>/dev/null || cp -a "$TREE" "$OUT/.tree.part"
+    cp -al "$TREE/." "$OUT/.tree.part" 2>/dev/null || cp -a "$TREE/." "$OUT/.tree.part"
     mv "$OUT/.tree.part" "$OUT/tree"
 fi
 run annotate "$OUT/tree" --detector "$DETECTOR" \
@@ -35,9 +35,9 @@ w2v build-tasks "$OUT/boxed.jsonl" --seed "$SEED" |
     w2v validate --seed "$SEED" --rejects "$OUT/rejects.jsonl" \
         --report "$OUT/checks.json" >"$OUT/questions.jsonl"
 
-# What is wrong with the published rows, by the same checks; nothing is left out for balance.
-w2v validate "$OUT/as_published.jsonl" --balance none --max-rejects 1 \
-    --report "$OUT/as_published.checks.json" >"$OUT/as_published.good.jsonl"
-
 # Rows for the trainer that the paper used.
 w2v convert "$OUT/questions.jsonl" --to llama-factory -o "$OUT/llama-factory/questions.jsonl"
+
+# What our checks say of the published rules. They may well fail (exit 4); that is a result.
+w2v validate "$OUT/as_published.jsonl" --balance none --max-rejects 1 \
+    --report "$OUT/as_published.checks.json" >"$OUT/as_published.good.jsonl" || (($? == 4))

@@ -138,7 +138,7 @@ End = tuple[float, float, float]
 class Told(NamedTuple):
     """A clip's moves in words, where they end, and why they cannot be asked about, if so."""
 
-    words: list[str]
+    words: tuple[str, ...]
     text: str
     end: End
     fault: str
@@ -152,7 +152,7 @@ def tell(clip: Clip) -> Told:
     ``fault`` says in a few words why no question may name them. ``together`` says that
     neighbours run together into one move, so that they cannot be told apart from it.
     """
-    words = [motion.say_one(move) for move in clip.moves]
+    words = tuple(map(motion.say_one, clip.moves))
     right, forward, turned = end(clip.moves)
     fault = ""
     if clip.last_frame < 1:

@@ -60,7 +60,7 @@ class WhichMoves:
             form,
             *written,
             weight_of(clip),
-            {"moves": tell(clip).words},
+            {"moves": list(tell(clip).words)},
             verb=clip.moves[0].verb,
         )
 
@@ -126,7 +126,7 @@ class Claims:
         asker = self.asker
         id = f"{clip.id}/A4/2" if number else f"{clip.id}/A4"
         form = asker.form(id)
-        evidence = {"moves": tell(clip).words, "claim_of": of, "claim": claim}
+        evidence = {"moves": list(tell(clip).words), "claim_of": of, "claim": claim}
         answer, options = asker.truth(id, form, truth)
         return asker.question(
             clip, id, form, answer, options, weight_of(clip), evidence, moves=claim

@@ -23,8 +23,6 @@ from w2v.tasks.motion import write_moves
 
 CLEAR = 0.5
 """Least visible share, where known, of an object that is shown with its box."""
-MATCH = 0.3
-"""Least IoU, where known, of a box with the reprojection of its track."""
 UNMEASURED = 0.5
 """Weight of a label that rests on the tracker's word alone."""
 DISTINCT = 0.5
@@ -131,15 +129,15 @@ def alike(one: Box, two: Box) -> bool:
     return grids.iou(one.xyxy, two.xyxy) > DISTINCT
 
 
-def proof(first: Box, last: Box | None, **more: Any) -> dict[str, Any]:
+def proof(first: Box, last: Box, **more: Any) -> dict[str, Any]:
     """Return what a label about one object was derived from; boxes are in pixels."""
     return {
         "track": first.track,
         "label": first.label,
         "from": _listed(first.xyxy),
-        "to": None if last is None else _listed(last.xyxy),
-        "visible": [first.visible, None if last is None else last.visible],
-        "match": None if last is None else last.match,
+        "to": _listed(last.xyxy),
+        "visible": [first.visible, last.visible],
+        "match": last.match,
         **more,
     }
 
@@ -148,10 +146,10 @@ def _listed(xyxy: Quad | None) -> list[float] | None:
     return None if xyxy is None else list(xyxy)
 
 
-def weight(clip: Clip, last: Box | None) -> float:
+def weight(clip: Clip, last: Box) -> float:
     """Return the clip's weight times how well the box of the last frame matches, where known."""
     share = weight_of(clip)
-    if last is not None and last.match is not None and last.xyxy is not None:
+    if last.match is not None and last.xyxy is not None:
         share *= min(1.0, max(0.01, last.match))
     return round(share, 4)
 
@@ -205,7 +203,7 @@ class WhereTo:
             form,
             *written,
             weight(clip, pair.last),
-            {"moves": told.words, **proof(*pair)},
+            {"moves": list(told.words), **proof(*pair)},
             object=pair.first.label,
             first=grids.say(first),
             moves=told.text,
@@ -338,7 +336,7 @@ class IsGone:
             answer,
             options,
             share if last.visible is not None else round(share * UNMEASURED, 4),
-            {"moves": told.words, **proof(first, last)},
+            {"moves": list(told.words), **proof(first, last)},
             object=first.label,
             first=grids.say(grid(clip, first)),
             moves=told.text,
@@ -402,7 +400,7 @@ class WhichMovesByBox:
             form,
             *written,
             weight(clip, pair.last),
-            {"moves": tell(clip).words, **proof(*pair)},
+            {"moves": list(tell(clip).words), **proof(*pair)},
             object=pair.first.label,
             first=grids.say(grid(clip, pair.first)),
             second=grids.say(grid(clip, pair.last)),
@@ -475,7 +473,7 @@ class IsSame:
             answer,
             options,
             weight(clip, pair.last),
-            {"moves": told.words, **proof(pair.first, shown, other=shown.track)},
+            {"moves": list(told.words), **proof(pair.first, shown, other=shown.track)},
             object=pair.first.label,
             first=grids.say(grid(clip, pair.first)),
             second=grids.say(grid(clip, shown)),

@@ -116,8 +116,8 @@ def window(hole: Opening) -> Piece:
         piece.add(box(0.05, hole.height, 0.05, 0.005), materials.TRIM, at)
         at = (x, y + side * (hole.height / 2 - 0.023), back)
         piece.add(box(hole.width, 0.045, 0.045, 0.005), materials.TRIM, at)
-    sill = box(hole.width + 0.16, 0.03, 0.14, 0.008)
-    piece.add(sill, materials.TRIM, (x, hole.sill - 0.015, 0.03))
+    sill = box(hole.width + 0.1, 0.03, 0.13, 0.008)  # it ends before the curtains begin
+    piece.add(sill, materials.TRIM, (x, hole.sill - 0.015, -0.02))
     piece.add(panel(hole.width, hole.height), materials.PANE, (x, y, -REVEAL + 0.01))
     return piece
 

@@ -48,7 +48,7 @@ class Quality:
 
 
 FULL = Quality(0.065, 0.13, 8, 2, 6, 48, smooth=True, glossy=True, sharp=True)
-FAST = Quality(0.12, 0.24, 4, 1, 4, 24, smooth=False, glossy=False, sharp=True)
+FAST = Quality(0.12, 0.24, 4, 1, 4, 20, smooth=False, glossy=False, sharp=True)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from w2v import provenance
 from w2v.records import Intrinsics
 from w2v.teachers.sim import textures
 from w2v.teachers.sim.light import Quality, bake
-from w2v.teachers.sim.mesh import FLOAT, Tracer, dot
+from w2v.teachers.sim.mesh import FLOAT, Hits, Tracer, dot
 from w2v.teachers.sim.shapes import rotate
 from w2v.teachers.sim.world import World
 
@@ -109,7 +109,7 @@ def _straight(camera: Intrinsics, x: np.ndarray, y: np.ndarray) -> tuple[np.ndar
     return (way * forward[:, None]).astype(FLOAT), forward.astype(FLOAT)
 
 
-@functools.lru_cache(maxsize=2)
+@functools.lru_cache(maxsize=4)
 def _frame(camera: Intrinsics) -> tuple[np.ndarray, np.ndarray]:
     y, x = np.mgrid[0 : camera.height, 0 : camera.width].reshape(2, -1) + 0.5
     return _straight(camera, x, y)
@@ -198,9 +198,7 @@ class Renderer:
     def _shade(self, eye: np.ndarray, way: np.ndarray, pixel: np.floating) -> _Shaded:
         """Return tone-mapped linear colour, distance and face of each ray from the eye."""
         hits = self.tracer.closest(np.broadcast_to(eye, way.shape), way)
-        color = self._outside(way)
-        met = np.flatnonzero(hits.face >= 0)
-        met = met[~self._pane[self._mesh.material[hits.face[met]]]]
+        color, met = self._outside(hits, way)
         ray, far = way[met], hits.distance[met]
         seen = self._surface(hits.face[met], (hits.u[met], hits.v[met]), ray, far * pixel)
         at = eye + ray * far[:, None] + seen.normal * FLOAT(3e-3)
@@ -248,26 +246,35 @@ class Renderer:
             return
         way = ray[shiny] + 2 * seen.cosine[shiny][:, None] * seen.normal[shiny]
         hits = self.tracer.closest(at[shiny], way)
-        mirrored = self._outside(way)
-        met = np.flatnonzero(hits.face >= 0)
-        met = met[~self._pane[self._mesh.material[hits.face[met]]]]
+        mirrored, met = self._outside(hits, way)
         wide = (far[shiny][met] + hits.distance[met]) * pixel * 4
         second = self._surface(hits.face[met], (hits.u[met], hits.v[met]), way[met], wide)
         mirrored[met] = self._lit(second, second.light[:, 3])
         color[shiny] += share[shiny][:, None] * mirrored
 
-    def _outside(self, way: np.ndarray) -> np.ndarray:
-        """Return the (N, 3) radiance of the landscape in some directions."""
-        return self._view[_cells(way, self._view.shape)]
+    def _outside(self, hits: Hits, way: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return radiance (N, 3) where rays leave by a window, and which rays (M,) do not."""
+        out = (hits.face < 0) | self._pane[self._mesh.material[hits.face]]
+        color = np.zeros((len(way), 3), FLOAT)
+        gone = np.flatnonzero(out)
+        if len(gone):
+            color[gone] = _panorama(self._view, way[gone])
+        return color, np.flatnonzero(~out)
 
 
-def _cells(way: np.ndarray, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
-    """Return row and column of directions in a panorama that covers 50 degrees up and down."""
-    flat = np.sqrt(way[:, 0] ** 2 + way[:, 2] ** 2)
-    up = np.arctan2(-way[:, 1], flat) / np.radians(100) + 0.5
-    around = np.arctan2(way[:, 0], way[:, 2]) / (2 * np.pi) + 0.5
-    row = np.clip(((1 - up) * shape[0]).astype(np.int32), 0, shape[0] - 1)
-    return row, np.clip((around * shape[1]).astype(np.int32), 0, shape[1] - 1)
+def _panorama(view: np.ndarray, way: np.ndarray) -> np.ndarray:
+    """Look directions (N, 3) up in a panorama that covers 50 degrees up and down."""
+    height, width = view.shape[:2]
+    up = np.arctan2(-way[:, 1], np.sqrt(way[:, 0] ** 2 + way[:, 2] ** 2)) / np.radians(100)
+    y = np.clip((FLOAT(0.5) - up) * height - FLOAT(0.5), 0, height - 1.001)
+    x = (np.arctan2(way[:, 0], way[:, 2]) / (2 * np.pi) + 0.5) * width - 0.5
+    i, j = np.floor(y).astype(np.int32), np.floor(x).astype(np.int32)
+    fy, fx = (y - i).astype(FLOAT)[:, None], (x - j).astype(FLOAT)[:, None]
+    left, right = j % width, (j + 1) % width
+    top = view[i, left] * (1 - fx) + view[i, right] * fx
+    low = view[i + 1, left] * (1 - fx) + view[i + 1, right] * fx
+    mixed: np.ndarray = top * (1 - fy) + low * fy
+    return mixed
 
 
 @functools.lru_cache(maxsize=4)
