@@ -514,3 +514,11 @@ def test_a_bad_row_is_named(change, message):
     row = {"task_type": "A4", "answer": "true", "response": "true"}
     with pytest.raises(BadRecord, match=message):
         grade_row({**row, **change}, ROBUST)
+
+
+def test_robust_does_not_ask_for_an_order_that_no_picture_shows():
+    gold = Gold("A3", "move left 1 meters; move forward 2 meters; turn left 40 degrees", "plain")
+    swapped = "move forward 2 meters; move left 1 meters; turn left 40 degrees"
+    earlier = "turn left 40 degrees; move left 1 meters; move forward 2 meters"
+    assert ROBUST(gold, swapped).score == 1.0
+    assert ROBUST(gold, earlier).score < 1.0

@@ -89,7 +89,7 @@ def slurm():
         pytest.skip("no Slurm answers, and none can be started")
     tool = tool or str(beside)
     # Short, because sockets lie in it; and open, because munge insists.
-    home = Path(tempfile.mkdtemp(prefix="w2v-", dir="/tmp"))
+    home = Path(tempfile.mkdtemp(prefix="w2v-"))
     home.chmod(0o755)
     told = {**kept, "SLURM_LOCAL_CPUS": "4", "SLURM_LOCAL_KILLWAIT": "2"}
     try:

@@ -73,19 +73,29 @@ def rows(stage: Stage, questions: Iterable[Question], checks: dict[str, Check]) 
 
 
 def balanced(
-    stage: Stage, questions: list[Question], how: str, per_task: int | None, seed: int
+    stage: Stage, questions: list[Question], how: str | None, per_task: int | None, seed: int
 ) -> list[Question]:
-    """Return the rows that a balance leaves, in their order."""
+    """Return the rows that a balance leaves, in their order; ``how`` None is ``answers`` if it can.
+
+    Raises:
+        MissingPackage: The balance that was asked for needs a package that is not installed.
+    """
     if how == "none" or not questions:
         return questions
     from w2v.balance import balance
 
-    kept, dropped, figures = balance(questions, how, seed=seed, per_task=per_task)
-    for reason, count in dropped.items():
+    try:
+        made = balance(questions, how or "answers", seed=seed, per_task=per_task)
+    except MissingPackage as error:
+        if how is not None:
+            raise
+        stage.log(f"answers not balanced: {error.what} ({error.hint})")
+        return questions
+    for reason, count in made.dropped.items():
         stage.drop(f"balance: {reason}", count)
-    if figures:
-        stage.notes["balance"] = figures
-    return kept
+    if made.short:
+        stage.notes["balance short of"] = made.short
+    return made.kept
 
 
 def split(questions: list[Question], shares: str | None, seed: int) -> list[Question]:

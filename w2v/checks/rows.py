@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from w2v import boxes as grids
-from w2v import images, motion, paths, phrases
+from w2v import images, motion, paths, phrases, plugins
 from w2v.checks import answers
 from w2v.checks.clips import Clips
 from w2v.errors import BadFile, BadRecord, OutsideRoot
@@ -50,11 +50,18 @@ class Grammar:
 
 def _task(question: Question) -> str:
     """Say what is wrong with the task's name or the form."""
-    if question.task_type not in answers.IMAGES:
+    if question.task_type not in answers.IMAGES and not _offered(question.task_type):
         return f"{question.task_type!r} is none of {', '.join(sorted(answers.IMAGES))}"
     if question.form not in phrases.FORMS:
         return f"form {question.form!r} is none of {', '.join(phrases.FORMS)}"
     return ""
+
+
+@functools.cache
+def _offered(task: str) -> bool:
+    """Return whether a plugin offers a task of that name; its answers have a grammar of its own."""
+    plugins.discover()
+    return task in plugins.offers("task")
 
 
 def _messages(question: Question) -> str:
@@ -76,7 +83,8 @@ def _messages(question: Question) -> str:
 def _pictures(question: Question) -> str:
     """Say whether tags, pictures and what the task wants differ in number."""
     tags = sum(message.content.count(TAG) for message in question.messages)
-    wanted, given = answers.IMAGES[question.task_type], len(question.images)
+    given = len(question.images)
+    wanted = answers.IMAGES.get(question.task_type, given)
     if tags == given == wanted:
         return ""
     return f"{question.task_type} wants {wanted}, the prompt has {tags} {TAG}, the row {given}"
@@ -109,7 +117,9 @@ def _answer(question: Question) -> str:
     said, sentence = answers.stated(question), question.form == "sentence"
     if task in answers.MOVES:
         return _moves(said, sentence, task)
-    return _box(said, sentence)
+    if task in answers.IMAGES:
+        return _box(said, sentence)
+    return "" if said.strip() else "the answer is empty"
 
 
 def _truth(question: Question) -> str:

@@ -24,10 +24,9 @@ from w2v.plugins import Named, Spec
 @click.option(
     "--balance",
     type=click.Choice(["answers", "tasks", "grpo", "none"]),
-    default="answers",
-    show_default=True,
-    help="Leave out rows until words alone tell nothing (answers); and until each task and "
-    "source counts alike (tasks); or take the paper's 1,000 rows for GRPO (grpo).",
+    help="Leave out rows until words alone tell nothing (answers, the default where scikit-learn "
+    "is installed); or until each task and source counts alike (tasks); or take the paper's 1,000 "
+    "rows for GRPO (grpo).",
 )
 @click.option("--per-task", type=click.IntRange(1), help="With --balance tasks: rows of each task.")
 @click.option(
@@ -57,7 +56,7 @@ from w2v.plugins import Named, Spec
 def validate(
     questions: str | None,
     checks: tuple[Spec, ...],
-    balance: str,
+    balance: str | None,
     per_task: int | None,
     split: str | None,
     output: Path | None,

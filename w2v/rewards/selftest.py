@@ -338,7 +338,7 @@ def _move_cheats(gold: Gold) -> Iterator[tuple[str, str]]:
     yield "five amounts", "; ".join(_say(verb, amount) for amount in _amounts(verb))
     yield "other directions", _reword(moves, lambda m: (motion.opposite(m.verb), m.amount))
     yield "amounts off by half", _reword(moves, lambda m: (m.verb, m.amount + _half(m)))
-    if len({move.verb for move in moves}) > 1:
+    if len({motion.is_turn(move) for move in moves}) > 1:  # moves alone may come in any order
         yield "moves in reverse order", _reword(moves[::-1], lambda m: (m.verb, m.amount))
 
 
