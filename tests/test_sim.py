@@ -9,7 +9,7 @@ pytest.importorskip("embreex")
 
 from w2v.errors import BadOption, BadRecord
 from w2v.geometry import assumed, lift, poses, project, to_camera
-from w2v.kinds import Anchor, CompletesAnchor, KnowsWalls, MakesScenes, Refused
+from w2v.kinds import Anchor, CameraPath, CompletesAnchor, KnowsWalls, MakesScenes, Refused
 from w2v.records import Move, Scene
 from w2v.teachers import make_sim
 from w2v.teachers.sim import light, viewpoint, world
@@ -23,9 +23,9 @@ CAMERA = assumed(96, 96, 75.0)
 ANCHOR = Anchor(camera=CAMERA)
 
 
-def path(*moves: tuple[str, float], frames: int = 2) -> np.ndarray:
+def path(*moves: tuple[str, float], frames: int = 2) -> CameraPath:
     made = [Move(verb=verb, amount=amount) for verb, amount in moves]
-    return poses(made, [frames] * len(made))
+    return CameraPath(poses=poses(made, [frames] * len(made)), moves=tuple(made))
 
 
 TURN = path(("turn right", 12.0))
@@ -122,7 +122,7 @@ def test_the_camera_is_level_and_keeps_half_a_meter_from_everything(stage):
 
 def test_walking_through_a_wall_is_refused(teacher, scene):
     far = path(("move forward", 20.0))
-    assert teacher.collides(scene, far)
+    assert teacher.collides(scene, far.poses)
     (refused,) = teacher.render(scene, ANCHOR, [far])
     assert isinstance(refused, Refused)
     assert refused.reason == "collision"
@@ -131,7 +131,7 @@ def test_walking_through_a_wall_is_refused(teacher, scene):
 @pytest.mark.parametrize("verb", ["turn left", "turn right", "move forward"])
 def test_short_moves_on_free_floor_are_allowed(teacher, scene, verb):
     amount = 0.2 if verb.startswith("move") else 90.0
-    assert not teacher.collides(scene, path((verb, amount), frames=8))
+    assert not teacher.collides(scene, path((verb, amount), frames=8).poses)
 
 
 def test_a_wall_between_two_free_poses_is_noticed():
@@ -159,7 +159,7 @@ def test_the_distance_of_a_walk_to_a_triangle_is_exact(start, end, distance):
 
 
 def test_a_point_keeps_its_thing_and_its_depth_when_the_camera_moves(sidestepped):
-    points = to_camera(lift(sidestepped.depth[0], CAMERA), SIDESTEP[1]).reshape(-1, 3)
+    points = to_camera(lift(sidestepped.depth[0], CAMERA), SIDESTEP.poses[1]).reshape(-1, 3)
     uv, z = project(points, CAMERA)
     inside = (z > 0) & ((uv >= 0) & (uv < 96)).all(-1)
     column, row = uv[inside].astype(int).T
@@ -211,7 +211,11 @@ def alone(stage, camera, pose, thing):
 
 
 def test_visible_shares_agree_with_pixel_counts(stage, turned):
-    camera, wide, pose = assumed(192, 192, 75.0), assumed(500, 500, 130.0), stage.poses(TURN)[1]
+    camera, wide, pose = (
+        assumed(192, 192, 75.0),
+        assumed(500, 500, 130.0),
+        stage.poses(TURN.poses)[1],
+    )
     mask = stage.renderer.picture(camera, pose).mask
     shares = stage.visibility.shares(camera, pose, mask)
     weight = (all_rays(camera, pose).forward ** 3).reshape(mask.shape) / camera.fx**2

@@ -14,6 +14,9 @@ from w2v.kinds import Detector
 from w2v.provenance import digest
 from w2v.records import Clip
 
+KEPT = "detect_result.original.jsonl"
+"""Where the boxes that another tool found are kept."""
+
 
 def annotate(
     clip: Clip, folder: Path, root: Path, detector: Detector, typed: str, chosen: Filters
@@ -39,8 +42,16 @@ def annotate(
     if not cached:
         boxes = crosscheck.check(footage, detector.detect(footage))
         boxes = filters.apply(boxes, clip.intrinsics, chosen)
+        _keep_foreign(folder)
         bundles.write_boxes(folder, boxes, clip.intrinsics, len(footage.files), made)
     return bundles.read(folder, root), cached
+
+
+def _keep_foreign(folder: Path) -> None:
+    """Put boxes that another tool left in a bundle aside, once, instead of replacing them."""
+    theirs, kept = folder / bundles.BOXES, folder / KEPT
+    if theirs.exists() and not kept.exists() and bundles.read_boxes_meta(folder) is None:
+        theirs.rename(kept)
 
 
 def _fingerprint(file: Path) -> str:

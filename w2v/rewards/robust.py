@@ -110,7 +110,8 @@ def _settled(moves: Sequence[Move]) -> list[Move]:
     could tell, so no order of them is more right than another.
     """
     settled: list[Move] = []
-    for turn, run in itertools.groupby(moves, motion.is_turn):
+    for turn, group in itertools.groupby(moves, motion.is_turn):
+        run = list(group)
         settled += run if turn else sorted(run, key=lambda move: motion.VERBS.index(move.verb))
     return settled
 

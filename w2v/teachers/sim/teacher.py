@@ -11,7 +11,7 @@ import numpy as np
 from w2v import provenance
 from w2v.errors import BadOption, BadRecord
 from w2v.geometry import assumed, field_of_view
-from w2v.kinds import Anchor, Refused, Rendered
+from w2v.kinds import Anchor, CameraPath, Refused, Rendered
 from w2v.records import Intrinsics, Scene
 from w2v.teachers.sim import viewpoint
 from w2v.teachers.sim.light import FAST, FULL
@@ -133,17 +133,17 @@ class SimTeacher:
         return self._prepared(scene).bump(poses) is not None
 
     def render(
-        self, scene: Scene, anchor: Anchor, paths: Sequence[np.ndarray]
+        self, scene: Scene, anchor: Anchor, paths: Sequence[CameraPath]
     ) -> Iterator[Rendered | Refused]:
         """Yield frames, depth, masks and visible shares of each path, or why there are none."""
         stage = self._prepared(scene)
         for path in paths:
-            hit = stage.bump(path)
+            hit = stage.bump(path.poses)
             if hit is not None:
                 where = f"the camera comes within {RADIUS:g} m of something at pose {hit}"
                 yield Refused(reason="collision", detail=where)
                 continue
-            yield _rendered(stage, anchor.camera, stage.poses(path))
+            yield _rendered(stage, anchor.camera, stage.poses(path.poses))
 
     def _prepared(self, scene: Scene) -> Stage:
         """Return the room of a scene; the last one is kept."""
