@@ -6,9 +6,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from w2v import __version__, bundles
+from w2v import __version__, bundles, paths
 from w2v.detectors import crosscheck, filters
 from w2v.detectors.filters import Filters
+from w2v.errors import BadFile
 from w2v.footage import BundleFootage
 from w2v.kinds import Detector
 from w2v.provenance import digest
@@ -28,6 +29,7 @@ def annotate(
 
     Raises:
         BadFile: A frame or another part of the bundle cannot be read.
+        OutsideRoot: The bundle names a frame that does not lie under the root.
     """
     footage = BundleFootage(clip, folder)
     describe = getattr(detector, "describe", dict)
@@ -35,7 +37,7 @@ def annotate(
         "detector": typed,
         "model": describe(),
         "filters": asdict(chosen),
-        "frames": digest([(f.name, f.stat().st_size, _fingerprint(f)) for f in footage.files]),
+        "frames": digest([_fingerprint(file, root) for file in footage.files]),
         "version": __version__,
     }
     cached = bundles.read_boxes_meta(folder) == made
@@ -54,6 +56,11 @@ def _keep_foreign(folder: Path) -> None:
         theirs.rename(kept)
 
 
-def _fingerprint(file: Path) -> str:
-    """Return a digest of a frame's bytes."""
-    return digest(file.read_bytes().hex())
+def _fingerprint(file: Path, root: Path) -> tuple[str, int, str]:
+    """Return the name of a frame, its size, and a digest of its bytes."""
+    paths.relative(root, file)
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        raise BadFile(f"{file}: {error.strerror}") from error
+    return file.name, len(content), digest(content.hex())

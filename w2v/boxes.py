@@ -16,11 +16,14 @@ _BOX = re.compile(r"\[\s*" + r"\s*,\s*".join([r"([-+]?\d+(?:\.\d+)?)"] * 4) + r"
 
 def to_grid(xyxy: Sequence[float], width: int, height: int) -> tuple[int, int, int, int]:
     """Return a pixel box on the integer grid 0..1000, rounding half to even, clamped."""
-    scale = (GRID / width, GRID / height) * 2
-    one, two, three, four = (
-        min(GRID, max(0, round(v * s))) for v, s in zip(xyxy, scale, strict=True)
-    )
-    return one, two, three, four
+    x1, y1, x2, y2 = xyxy
+    across, down = GRID / width, GRID / height
+    return _clamped(x1 * across), _clamped(y1 * down), _clamped(x2 * across), _clamped(y2 * down)
+
+
+def _clamped(value: float) -> int:
+    whole = round(value)
+    return whole if 0 <= whole <= GRID else min(GRID, max(0, whole))
 
 
 def say(grid: Sequence[float]) -> str:
@@ -40,6 +43,8 @@ def area(box: Sequence[float]) -> float:
 
 def iou(one: Sequence[float], two: Sequence[float]) -> float:
     """Return intersection over union in [0, 1]; 0 where both are empty."""
+    if one[2] <= two[0] or two[2] <= one[0] or one[3] <= two[1] or two[3] <= one[1]:
+        return 0.0  # apart, as most are
     shared = area(
         (
             max(one[0], two[0]),

@@ -15,10 +15,11 @@ reads and writes JSON; pictures are in ``footage``.
 
 from __future__ import annotations
 
+import functools
 import math
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,28 +40,41 @@ def find(tree: Path) -> Iterator[Path]:
     Raises:
         BadFile: There is no such folder.
     """
-    if not tree.is_dir():
+    for group in _groups(str(tree)):
+        yield from map(Path, group)
+
+
+def _groups(tree: str) -> Iterator[list[str]]:
+    """Yield the paths of the bundles under a tree, those that lie side by side together."""
+    if not os.path.isdir(tree):
         raise BadFile(f"{tree}: no such folder")
-    if (tree / TRAJ).is_file():
-        yield tree
+    if _is_bundle(tree):
+        yield [tree]
         return
-    home = tree / "scenes" if (tree / "scenes").is_dir() else tree
-    for name in _folders(home):
-        folder = home / name
-        if (folder / TRAJ).is_file():
-            yield folder
-        elif not name.startswith(PREFIX):
-            yield from (folder / n for n in _folders(folder) if _is_bundle(folder, n))
+    home = f"{tree}/scenes"
+    here: list[str] = []
+    for folder in _folders(home if os.path.isdir(home) else tree):
+        if _is_bundle(folder):
+            here.append(folder)
+        elif not folder.rpartition("/")[2].startswith(PREFIX):
+            if here:
+                yield here
+            here = []
+            if there := list(filter(_is_bundle, _folders(folder))):
+                yield there
+    if here:
+        yield here
 
 
-def _folders(home: Path) -> list[str]:
-    """Return the names of the folders in a folder that are not hidden, sorted."""
+def _folders(home: str) -> list[str]:
+    """Return the paths of the folders in a folder that are not hidden, sorted by name."""
     with os.scandir(home) as entries:
-        return sorted(e.name for e in entries if not e.name.startswith(".") and e.is_dir())
+        names = sorted(e.name for e in entries if not e.name.startswith(".") and e.is_dir())
+    return [f"{home}/{name}" for name in names]
 
 
-def _is_bundle(folder: Path, name: str) -> bool:
-    return os.path.isfile(f"{folder}/{name}/{TRAJ}")
+def _is_bundle(folder: str) -> bool:
+    return os.path.isfile(f"{folder}/{TRAJ}")
 
 
 def read(folder: Path, root: Path) -> Clip:
@@ -94,8 +108,15 @@ def _read(folder: str, base: str) -> Clip:
 
 def _names(folder: str) -> tuple[str, str]:
     """Return the names of a bundle's scene and trajectory, as its path has them."""
-    rest, _, name = os.path.abspath(folder).rpartition("/")
-    return rest.rpartition("/")[2], name.removeprefix(PREFIX)
+    rest, _, name = folder.rpartition("/")
+    scene = rest.rpartition("/")[2]
+    if scene in _NAMELESS or name in _NAMELESS:
+        rest, _, name = os.path.abspath(folder).rpartition("/")
+        scene = rest.rpartition("/")[2]
+    return scene, name.removeprefix(PREFIX)
+
+
+_NAMELESS = ("", ".", "..")
 
 
 def _read_svc(folder: str, base: str, told: dict[str, Any]) -> Clip:
@@ -244,9 +265,10 @@ def read_boxes(folder: Path | str, frames: set[int] | None = None) -> tuple[Box,
         return None
     except OSError as error:
         raise BadFile(f"{path}: {error.strerror}") from error
+    other = _about_others(frozenset(frames)) if frames is not None else _BLANK
     found: list[Box] = []
     for number, line in enumerate(lines, start=1):
-        if not line.strip() or (frames is not None and _is_other(line, frames)):
+        if other(line):
             continue
         try:
             told = loads(line)
@@ -259,13 +281,16 @@ def read_boxes(folder: Path | str, frames: set[int] | None = None) -> tuple[Box,
     return tuple(found)
 
 
-_INDEX = re.compile(rb'\{\s*"frame_idx":\s*(\d+),')
+Match = Callable[[bytes], re.Match[bytes] | None]
+_BLANK: Match = re.compile(rb"\s*\Z").match
 
 
-def _is_other(line: bytes, frames: set[int]) -> bool:
-    """Return whether a line is plainly about a frame that is not wanted, without parsing it."""
-    match = _INDEX.match(line)
-    return match is not None and int(match[1]) not in frames
+@functools.lru_cache(maxsize=256)
+def _about_others(frames: frozenset[int]) -> Match:
+    """Return what tells, without parsing, that a line is blank or plainly about other frames."""
+    wanted = "|".join(map(str, sorted(frames)))
+    pattern = rf'\s*(?:\Z|\{{\s*"frame_idx":\s*(?!(?:{wanted}),)\d+,)'
+    return re.compile(pattern.encode()).match
 
 
 def _box(index: int, told: dict[str, Any]) -> Box:
@@ -447,24 +472,48 @@ def _tokens(
     return steps, prefixes
 
 
+class Tree:
+    """A tree of bundles that lies under the root of a stage."""
+
+    def __init__(self, path: str, root: Path) -> None:
+        """Find out how records write the tree's path.
+
+        Raises:
+            OutsideRoot: It does not lie under the root.
+        """
+        self.path, self._root = str(Path(path)), root
+        self._base = paths.relative(root, Path(path))
+
+    def groups(self) -> Iterator[list[str]]:
+        """Yield the paths of the bundles, those that lie side by side, as a scene's do, together.
+
+        Raises:
+            BadFile: There is no such folder.
+        """
+        return _groups(self.path)
+
+    def clips(self, stage: Stage, folders: Iterable[str]) -> Iterator[Clip]:
+        """Read bundles of the tree; what cannot be read ``fail``s."""
+        for folder in folders:
+            try:
+                yield _read(folder, self._written(folder))
+            except W2VError as error:
+                stage.inputs += 1
+                stage.fail("bad bundle", error, folder)
+
+    def _written(self, folder: str) -> str:
+        """Return a bundle's path as records write it; links in the tree are followed."""
+        if os.path.islink(folder) or os.path.islink(folder.rpartition("/")[0]):
+            return paths.relative(self._root, Path(folder))
+        inner = folder[len(self.path) :].lstrip("/")
+        return inner if self._base == "." else f"{self._base}/{inner}".rstrip("/")
+
+
 def clips(stage: Stage, path: str) -> Iterator[Clip]:
     """Yield clips from JSONL, or from a tree of bundles; what cannot be read ``fail``s."""
-    if path == "-" or not Path(path).is_dir():
+    if path == "-" or not os.path.isdir(path):
         yield from stage.read(Clip, path)
         return
-    root = stage.settings.root
-    base = paths.relative(root, Path(path))  # links further in are followed one by one
-    for folder in find(Path(path)):
-        try:
-            linked = folder.is_symlink() or folder.parent.is_symlink()
-            inner = paths.relative(root, folder) if linked else _below(folder, path, base)
-            yield _read(str(folder), inner)
-        except W2VError as error:
-            stage.inputs += 1
-            stage.fail("bad bundle", error, str(folder))
-
-
-def _below(folder: Path, tree: str, base: str) -> str:
-    """Return a folder's path as records write it, given that of the tree it lies in."""
-    inner = str(folder)[len(str(Path(tree))) :].lstrip("/")
-    return inner if base == "." else f"{base}/{inner}".rstrip("/")
+    tree = Tree(path, stage.settings.root)
+    for group in tree.groups():
+        yield from tree.clips(stage, group)

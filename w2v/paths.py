@@ -8,6 +8,8 @@ from pathlib import Path
 
 from w2v.errors import BadFile, OutsideRoot
 
+LONGEST = 120
+"""Characters of a file name that leave room for what is put before and after it."""
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 
 
@@ -56,5 +58,5 @@ def relative(root: Path, path: Path) -> str:
 
 
 def safe_name(text: str) -> str:
-    """Return a text as a file name: letters, digits, ``._-``; never empty or hidden."""
-    return _UNSAFE.sub("-", text).strip(".-") or "unnamed"
+    """Return a text as a file name: letters, digits, ``._-``; never empty, hidden or too long."""
+    return _UNSAFE.sub("-", text).strip(".-")[:LONGEST] or "unnamed"

@@ -38,6 +38,10 @@ ASSUMED_FIELD_OF_VIEW = 60.0
 """Degrees across, where nothing is known of a photograph's camera."""
 
 
+LARGEST = 1e6
+"""Pixels; no camera has a longer focal length or a larger picture."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Plan:
     """What was asked for, for every scene alike."""
@@ -102,7 +106,8 @@ def render_scene(
         if reason:
             drop(reason)
         else:
-            yield bundles.read(home / f"{bundles.PREFIX}{name}", plan.root)
+            clip = bundles.read(home / f"{bundles.PREFIX}{name}", plan.root)
+            yield replace(clip, boxes=None)  # they are another stage's, and may not be there yet
 
 
 def _folder(scene: Scene) -> str:
@@ -176,6 +181,8 @@ def _check_camera(scene: Scene, camera: Intrinsics) -> None:
     numbers = (camera.fx, camera.fy, camera.width, camera.height)
     if min(numbers) <= 0 or not all(map(math.isfinite, (*numbers, camera.cx, camera.cy))):
         raise BadFile(f"scene {scene.id}: intrinsics are not positive finite numbers")
+    if max(map(abs, (*numbers, camera.cx, camera.cy))) > LARGEST:
+        raise BadFile(f"scene {scene.id}: intrinsics are beyond {LARGEST:g} pixels")
 
 
 def _choose(

@@ -43,6 +43,8 @@ TUM_CAMERAS = {
 """fx, fy, cx, cy of the three sensors ("File Formats" of the data set)."""
 UNKNOWN_16_BIT = 65535
 """What 7-Scenes and others write for an unknown depth, beside 0."""
+FARTHEST = 1e5
+"""Meters beyond which a depth is no measurement; sums of larger ones would overflow."""
 SAME_SHAPE = 0.02
 RIGID = 1e-2
 """How far a rotation read from text may be from orthonormal."""
@@ -154,9 +156,10 @@ def read_scenes(stage: stream.Stage, path: str) -> Iterator[Scene]:
             stage.fail("bad line", error, text)
         except (BadRecord, BadFile, OutsideRoot) as error:
             wrong = BadLine(source, number, error.what, error.hint)
-            stage.fail("bad record", wrong, text)
+            stage.fail("bad record", wrong, stream.dumps(value))
         except Unusable as error:
-            stage.fail(str(error), BadLine(source, number, str(error)), text)
+            wrong = BadLine(source, number, str(error))
+            stage.fail(str(error), wrong, stream.dumps(value))
 
 
 def load_depth(path: Path, meters_per_unit: float) -> np.ndarray:
@@ -166,8 +169,11 @@ def load_depth(path: Path, meters_per_unit: float) -> np.ndarray:
     ``.npz``. What is not a finite positive number is unknown, and so is 65535 of 16 bits.
 
     Raises:
-        BadFile: The file is missing, empty, cut short or not one channel of depth.
+        BadFile: The file is missing, empty, cut short or not one channel of depth, or its unit is
+            not positive.
     """
+    if meters_per_unit <= 0:
+        raise BadFile(f"{path}: meters_per_unit is {meters_per_unit:g}", "it must be positive")
     values = _array(path) if path.suffix in (".npy", ".npz") else images.load_grey(path)
     if values.ndim == 3 and 1 in (values.shape[0], values.shape[2]):
         values = values.reshape([n for n in values.shape if n > 1] or [1, 1])
@@ -178,7 +184,7 @@ def load_depth(path: Path, meters_per_unit: float) -> np.ndarray:
             f"{path}: 8 bits are too few for depth", "name the 16-bit or float depth picture"
         )
     depth = values.astype(np.float64) * meters_per_unit
-    known = np.isfinite(depth) & (depth > 0)
+    known = (depth > 0) & (depth < FARTHEST)
     if values.dtype.kind in "ui":
         known &= values != UNKNOWN_16_BIT
     return np.where(known, depth, 0).astype(np.float32)

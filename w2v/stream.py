@@ -5,7 +5,6 @@ from __future__ import annotations
 import collections
 import contextlib
 import json
-import math
 import os
 import sys
 import tempfile
@@ -50,10 +49,8 @@ def dumps(value: Any) -> str:
 
 
 def line(record: Record) -> str:
-    """Return a record as a line, ``kind`` first: ``dumps(record.to_json())``, but sooner."""
-    if orjson:
-        return f'{{"kind":"{record.kind}",{_fast(record)[1:]}\n'
-    return _plain(record.to_json()) + "\n"
+    """Return a record as a line, ``kind`` first."""
+    return dumps(record.to_json()) + "\n"
 
 
 def _plain(value: Any) -> str:
@@ -62,7 +59,7 @@ def _plain(value: Any) -> str:
 
 def _fast(value: Any) -> str:
     made = orjson.dumps(value)
-    if b"null" in made and not _finite(value):  # orjson writes NaN as null
+    if b"null" in made and not _finite([value]):  # orjson writes NaN as null
         raise ValueError("a number is not finite")
     return made.decode()
 
@@ -71,17 +68,15 @@ _SAFE = frozenset({str, int, bool, type(None)})
 
 
 def _finite(value: Any) -> bool:
-    """Return whether no number, however deep in JSON or records, is infinite or NaN."""
-    if type(value) is float:
-        return math.isfinite(value)
-    inner: Iterable[Any] = ()
-    if isinstance(value, dict):
-        inner = value.values()
-    elif isinstance(value, list | tuple):
-        inner = value
-    else:
-        inner = [getattr(value, name) for name in getattr(value, "__slots__", ())]
-    return all(type(item) in _SAFE or _finite(item) for item in inner)
+    """Return whether no number in JSON, however deep, is infinite or NaN."""
+    for item in value.values() if isinstance(value, dict) else value:
+        kind = type(item)
+        if kind is float:
+            if item - item != 0:
+                return False
+        elif kind not in _SAFE and not _finite(item):
+            return False
+    return True
 
 
 def _not_json(name: str) -> Any:

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import inspect
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from w2v import formats
-from w2v.errors import MissingPackage
+from w2v import formats, paths
+from w2v import split as parts
+from w2v.errors import BadRecord, MissingPackage
 from w2v.kinds import Check
 from w2v.plugins import Spec, parse_spec
 from w2v.records import Question
-from w2v.stream import Stage, dumps, write_atomic
+from w2v.stream import Stage, dumps, line, write_atomic
 
 DEFAULT = ("grammar", "images", "boxes", "moves", "geometry", "duplicates", "leaks", "balance")
 OPTIONAL = ("blind",)
@@ -98,14 +99,13 @@ def balanced(
     return made.kept
 
 
-def split(questions: list[Question], shares: str | None, seed: int) -> list[Question]:
+def split(
+    questions: list[Question], shares: Mapping[str, float] | None, seed: int
+) -> list[Question]:
     """Return the rows with ``meta.split`` set, scene by scene."""
     if shares is None:
         return questions
-    from w2v import split as parts
-
-    scenes = {q.scene for q in questions}
-    names = parts.assign_all(scenes, parts.parse(shares), seed)
+    names = parts.assign_all({q.scene for q in questions}, shares, seed)
     return [replace(q, meta=q.meta | {"split": names[q.scene]}) for q in questions]
 
 
@@ -129,11 +129,20 @@ def whole(
 
 
 def write_parts(questions: list[Question], folder: Path) -> None:
-    """Write ``NAME.jsonl`` for every part of a split, or ``questions.jsonl``, each at once."""
+    """Write ``NAME.jsonl`` for every part of a split, or ``questions.jsonl``, each at once.
+
+    Raises:
+        BadRecord: A part is called what no file in the folder can be called.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    parts: dict[str, list[str]] = {}
+    found: dict[str, list[str]] = {}
     for question in questions:
         name = str(question.meta.get("split", "questions"))
-        parts.setdefault(name, []).append(dumps(question.to_json()) + "\n")
-    for name, lines in parts.items():
+        found.setdefault(name, []).append(line(question))
+    for name in found:
+        if name != paths.safe_name(name):
+            raise BadRecord(
+                f"a part of the split is called {name!r}", "use letters, digits and ._- only"
+            )
+    for name, lines in found.items():
         write_atomic(folder / f"{name}.jsonl", "".join(lines))

@@ -125,7 +125,7 @@ def told_by(question: Question) -> str:
     if question.form != "choice" and question.answer.lower() in question.prompt.lower():
         return f"the prompt holds {question.answer!r}"
     if question.task_type in ("A1", "A2"):
-        words = set(re.findall(r"[a-z]+", question.prompt.lower()))
+        words = set(re.findall(r"[a-z]+", answers.stem(question).lower()))
         for move in answers.moves(question):
             way = move.verb.split()[1]
             if way in words and _WAYS[way] not in words:

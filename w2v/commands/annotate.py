@@ -43,7 +43,6 @@ def annotate(
     stays in the record, marked so that no question is asked about it; the limits are the
     paper's. Boxes that the same detector already found in the same frames are not sought again.
     """
-    check_licence(detector, accepted)
     from w2v import annotating
     from w2v.detectors.filters import Filters
 
@@ -51,6 +50,7 @@ def annotate(
         min_score=min_score, nms=nms, min_area=min_area, max_area=max_area, margin=margin
     )
     with stream.stage("annotate", settings, "clips") as stage:
+        check_licence(detector, accepted)
         looker = detector.make()
         found = bundles.clips(stage, input_path(clips))
         for clip in stage.progress(stream.take(found, settings.shard, settings.limit)):

@@ -116,6 +116,7 @@ def stage_options(on_error: str) -> Callable[[F], F]:
             verbose: bool,
             **rest: Any,
         ) -> Any:
+            make_room(summary, rejects)
             settings = Settings(
                 root=root,
                 shard=shard or slurm_shard(),
@@ -135,6 +136,21 @@ def stage_options(on_error: str) -> Callable[[F], F]:
         return made
 
     return decorate
+
+
+def make_room(*files: Path | None) -> None:
+    """Make the folders of files that are to be written at the end, while little is lost yet.
+
+    Raises:
+        BadFile: A folder cannot be made.
+    """
+    for file in filter(None, files):
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise BadFile(
+                f"{file}: {error.strerror}", "choose a folder you may write to"
+            ) from error
 
 
 def input_path(path: str | None) -> str:

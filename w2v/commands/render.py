@@ -11,7 +11,7 @@ from w2v import motion, stream
 from w2v.commands.options import Size, accept_licence, check_licence, input_path, stage_options
 from w2v.errors import BadFile, BadRecord, ForeignOutput, W2VError
 from w2v.plugins import Named, Spec
-from w2v.records import Scene
+from w2v.records import Move, Scene
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,6 +23,15 @@ def _frames(ctx: click.Context, param: click.Parameter, value: str) -> str:
     if value not in ("all", "ends") and not (value.isdecimal() and 2 <= int(value) <= 999):
         raise click.BadParameter(f"{value!r} is not all, ends or a number from 2 to 999")
     return value
+
+
+def _moves(
+    ctx: click.Context, param: click.Parameter, value: str | None
+) -> tuple[Move, ...] | None:
+    try:
+        return None if value is None else motion.read(value)
+    except BadRecord as error:
+        raise click.BadParameter(error.message) from error
 
 
 @click.command()
@@ -41,7 +50,12 @@ def _frames(ctx: click.Context, param: click.Parameter, value: str) -> str:
 @click.option(
     "--scenes", "number", type=click.IntRange(1), help="Let the teacher make N scenes (sim)."
 )
-@click.option("--moves", help="One path for every scene: 'turn left 30 degrees; move …'.")
+@click.option(
+    "--moves",
+    metavar="TEXT",
+    callback=_moves,
+    help="One path for every scene: 'turn left 30 degrees; move …'.",
+)
 @click.option(
     "--trajectories",
     default="w2v",
@@ -66,7 +80,7 @@ def render(
     teacher: Spec,
     out: Path,
     number: int | None,
-    moves: str | None,
+    moves: tuple[Move, ...] | None,
     trajectories: str,
     size: tuple[int, int] | None,
     frames: str,
@@ -83,18 +97,18 @@ def render(
     w2v render --teacher sim --scenes 20 --size 256x256 -o d > clips.jsonl
     w2v scenes photos | w2v render --teacher depth-warp -o d > clips.jsonl
     """
-    check_licence(teacher, accepted)
     from w2v import paths, rendering, sampling
 
-    sampler = sampling.explicit(motion.read(moves)) if moves else sampling.sampler(trajectories)
+    sampler = sampling.explicit(moves) if moves else sampling.sampler(trajectories)
     with stream.stage("render", settings, "scenes") as stage:
+        check_licence(teacher, accepted)
         world = teacher.make()
         paths.relative(settings.root, out)
         plan = rendering.Plan(
             teacher=str(teacher),
             offer=teacher.offer,
             sampler=sampler,
-            trajectories=motion.say(motion.read(moves)) if moves else trajectories,
+            trajectories=motion.say(moves) if moves else trajectories,
             size=size,
             frames=frames,
             seed=seed,
@@ -149,6 +163,9 @@ def _scenes(
             found = rgbd.read_scenes(stage, path)
     seen: set[str] = set()
     for scene in found:
+        if not scene.id.strip():
+            stage.fail("no id", BadRecord("a scene has an empty id"), scene.image)
+            continue
         if scene.id in seen:
             twice = BadRecord(f"scene id {scene.id!r} comes twice", "ids must be unique")
             stage.fail("id twice", twice, scene.id)

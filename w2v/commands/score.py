@@ -31,13 +31,13 @@ def score(
     Reads rows {task_type, answer, response}, writes them with score, parts and what was read in
     the response. Other keys pass through; form, options and prompt are used where they are there.
     """
-    grade = reward.make()
     if questions is not None:
         _self_test(questions, reward, settings)
         return
     from w2v.rewards import rows
 
     with stream.stage("score", settings, "rows") as stage:
+        grade = reward.make()
         graded = stage.parse(input_path(predictions), lambda row: rows.grade_row(row, grade))
         for row in stage.progress(stream.take(graded, settings.shard, settings.limit)):
             stage.inputs += 1

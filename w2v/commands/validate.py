@@ -6,10 +6,20 @@ from pathlib import Path
 
 import click
 
+from w2v import split as parts
 from w2v import stream
-from w2v.commands.options import input_path, stage_options
-from w2v.errors import CheckFailed
+from w2v.commands.options import input_path, make_room, stage_options
+from w2v.errors import BadRecord, CheckFailed
 from w2v.plugins import Named, Spec
+
+
+def _shares(
+    ctx: click.Context, param: click.Parameter, value: str | None
+) -> dict[str, float] | None:
+    try:
+        return None if value is None else parts.parse(value)
+    except BadRecord as error:
+        raise click.BadParameter(error.message) from error
 
 
 @click.command()
@@ -30,7 +40,10 @@ from w2v.plugins import Named, Spec
 )
 @click.option("--per-task", type=click.IntRange(1), help="With --balance tasks: rows of each task.")
 @click.option(
-    "--split", metavar="NAME=SHARE,…", help="Put whole scenes into parts, e.g. train=.99,val=.01."
+    "--split",
+    metavar="NAME=SHARE,…",
+    callback=_shares,
+    help="Put whole scenes into parts, e.g. train=.99,val=.01.",
 )
 @click.option(
     "-o",
@@ -58,7 +71,7 @@ def validate(
     checks: tuple[Spec, ...],
     balance: str | None,
     per_task: int | None,
-    split: str | None,
+    split: dict[str, float] | None,
     output: Path | None,
     report_file: Path | None,
     max_rejects: float,
@@ -72,6 +85,8 @@ def validate(
     check passes its limit; what was good is written all the same.
     """
     from w2v import validating
+
+    make_room(report_file)
 
     failures: list[str] = []
     with stream.stage("validate", settings, "questions") as stage:

@@ -230,7 +230,7 @@ def _attack(
         chance = max(_floor(gold), _mean([score(gold, other) for other in picked]))
         group.chance.add(chance, False)
         group.constant_score.add(score(gold, group.constant), False)
-        other = next((answer for answer in picked if answer != gold.answer), "")
+        other = next((answer for answer in picked if _contradicts(gold, answer)), "")
         for name, said in cheats(gold, other):
             got = score(gold, said)
             limit = right if name in NEAR else min(chance, CEILING)
@@ -259,6 +259,14 @@ def _others(golds: Sequence[str], place: int, row: str, number: int) -> list[str
         return [*golds[:place], *golds[place + 1 :]]
     drawn = (draw(rest, "self-test", row, k) for k in range(number))
     return [golds[k if k < place else k + 1] for k in drawn]
+
+
+def _contradicts(gold: Gold, other: str) -> bool:
+    """Return whether another gold answer is wrong here; sentences about two objects may agree."""
+    if gold.form == "choice" or gold.task_type not in phrases.PHRASES:
+        return other != gold.answer
+    truths = (phrases.polarity(gold.task_type, text) for text in (gold.answer, other))
+    return len(set(truths)) > 1
 
 
 def _mean(scores: Sequence[float]) -> float:

@@ -78,7 +78,7 @@ class Asker:
         """Return the question; ``fields`` go into the template, its name into the evidence."""
         if options:
             fields["options"] = phrases.say_options(options)
-        text = self._texts[form].format_map(fields)
+        text = self._texts[form] % fields
         return Question(
             id=id,
             task_type=self.task,
@@ -122,11 +122,12 @@ def remembered(
     @functools.wraps(make)
     def found(clip: Clip, /, *args: P.args, **kwargs: P.kwargs) -> T:
         key = (id(clip), args)
-        if key not in known:
+        one = known.get(key)
+        if one is None:
             if len(known) >= RECENT:
                 known.clear()
-            known[key] = clip, make(clip, *args, **kwargs)
-        return known[key][1]
+            one = known[key] = clip, make(clip, *args, **kwargs)
+        return one[1]
 
     return found
 
@@ -197,7 +198,7 @@ def apart(one: End, two: End) -> bool:
 def weight_of(clip: Clip) -> float:
     """Return the share of the last frame that rests on evidence, 1 where that is unknown."""
     coverage = clip.quality.get("coverage")
-    if not isinstance(coverage, float | int) or isinstance(coverage, bool):
+    if type(coverage) not in (float, int):
         return 1.0
     return round(min(1.0, max(0.01, coverage)), 4)
 

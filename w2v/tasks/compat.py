@@ -230,7 +230,7 @@ class World2VLM:
             id=f"{clip.id}/{task}/{number + 1}" if number else f"{clip.id}/{task}",
             task_type=task,
             messages=(
-                Message(role="user", content=_TEXTS[name or task][form].format_map(fields)),
+                Message(role="user", content=_TEXTS[name or task][form] % fields),
                 Message(role="assistant", content=answer),
             ),
             images=(clip.first,) if task == "D2" else (clip.first, clip.last),

@@ -74,7 +74,7 @@ def write_moves(
     if form == "choice":
         others = [
             other.moves
-            for other in clips
+            for other in sorted(clips, key=lambda clip: clip.id)  # a tree has them in order of name
             if other is not clip and suits(other.moves) and not tell(other).fault
         ]
         return choose_moves(asker, id, clip.moves, others)

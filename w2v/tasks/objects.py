@@ -86,22 +86,24 @@ def speakable(label: str) -> bool:
 
 
 @remembered
+def shown(clip: Clip, clear: float) -> tuple[list[Box], dict[int | None, Box]]:
+    """Return the boxes that a question may show: of the first frame, and of the last by track."""
+    first = [box for box in in_first(clip) if askable(clip, box, clear)]
+    last = {box.track: box for box in in_last(clip).values() if askable(clip, box, clear)}
+    return first, last
+
+
+@remembered
 def pairs(clip: Clip, clear: float, match: float) -> list[Pair]:
     """Return the objects that may be shown in both frames, in the order of the first."""
-    last = in_last(clip)
-    found = []
-    for box in in_first(clip):
-        other = last.get(box.track) if box.kept and box.track is not None else None
-        if (
-            other is not None
-            and other.kept
-            and box.label == other.label
-            and (other.match is None or other.match >= match)
-            and askable(clip, box, clear)
-            and askable(clip, other, clear)
-        ):
-            found.append(Pair(box, other))
-    return found
+    first, last = shown(clip, clear)
+    return [
+        Pair(box, other)
+        for box in first
+        if (other := last.get(box.track)) is not None
+        and box.label == other.label
+        and (other.match is None or other.match >= match)
+    ]
 
 
 def drawn(asker: Asker, clip: Clip, pairs: list[Pair]) -> list[Pair]:
@@ -289,13 +291,14 @@ class IsGone:
 
     def _sorted(self, clip: Clip, drop: Drop) -> dict[bool, list[tuple[Box, Box]]]:
         """Return the objects that are gone (True) and visible (False), with their last state."""
-        first, last = in_first(clip), in_last(clip)
-        labels = Counter(box.label for box in first)
+        last = in_last(clip)
+        # What is too small for a box may still be what a name stands for.
+        labels = Counter(
+            b.label for b in clip.boxes or () if b.frame == 0 and (b.xyxy or b.visible)
+        )
         by_name = self.asker.templates != "paper"
         found: dict[bool, list[tuple[Box, Box]]] = {True: [], False: []}
-        for box in first:
-            if not askable(clip, box):
-                continue
+        for box in shown(clip, CLEAR)[0]:
             if by_name and labels[box.label] > 1:
                 drop("D2 label not unique")
                 continue
@@ -447,9 +450,8 @@ class IsSame:
         The other one's box in the last frame must lie well apart from the right one.
         """
         by_label: dict[str, list[Box]] = {}
-        for box in in_last(clip).values():
-            if askable(clip, box, self.clear):
-                by_label.setdefault(box.label, []).append(box)
+        for box in shown(clip, self.clear)[1].values():
+            by_label.setdefault(box.label, []).append(box)
         for pair in found:
             rivals = [
                 box

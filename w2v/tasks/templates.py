@@ -11,11 +11,15 @@ in our words, since the appendix prints the plain form only.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from w2v.errors import BadOption
 from w2v.phrases import FORMS
+
+
+_FIELD = re.compile(r"\{(\w+)\}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,9 +32,10 @@ class Template:
     sentence: str = " Answer in one short sentence."
 
     def written(self, form: str, images: int) -> str:
-        """Return the whole user turn, tags first, with its fields still to fill in."""
+        """Return the whole user turn, tags first, with its fields to fill in by ``%``."""
         ending: str = getattr(self, form)
-        return "<image>" * images + self.question + ending
+        text = "<image>" * images + self.question + ending
+        return _FIELD.sub(r"%(\1)s", text.replace("%", "%%"))  # twice as fast as format
 
 
 IMAGES = {"D2": 1} | dict.fromkeys(("A1", "A2", "A3", "A4", "D1", "D3", "D4"), 2)
@@ -141,7 +146,7 @@ SETS: Mapping[str, Mapping[str, Template]] = {"w2v": _W2V, "paper": _PAPER}
 
 
 def written(templates: str, task: str) -> dict[str, str]:
-    """Return the user turn of a task in each form, with its fields still to fill in.
+    """Return the user turn of a task in each form, with its fields to fill in by ``%``.
 
     Raises:
         BadOption: There is no such set of templates.
