@@ -8,6 +8,7 @@ from w2v import bundles, footage, geometry
 from w2v.errors import BadFile, OutsideRoot
 from w2v.kinds import Rendered, Thing
 from w2v.records import Box, Intrinsics, Move
+from w2v.testing import example_clips
 
 CAMERA = Intrinsics(width=32, height=24, fx=30.0, fy=30.0, cx=16.0, cy=12.0)
 MOVES = (Move(verb="move forward", amount=1.2837), Move(verb="turn left", amount=31.5))
@@ -206,3 +207,13 @@ def test_frames_that_are_not_finite_are_refused(tmp_path):
     (folder / "traj.json").write_text(json.dumps(told).replace("Infinity", "1e999"))
     with pytest.raises(BadFile):
         bundles.read(folder, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"verb": "jump", "amount": 1.0}, {"verb": "turn left", "amount": -3.0}]
+)
+def test_moves_that_are_none_are_refused_with_their_place(w2v, wrong):
+    line = example_clips()[0].to_json() | {"moves": [wrong]}
+    code, rows, err = w2v("build-tasks", stdin=[line])
+    assert (code, rows) == (1, [])
+    assert "<stdin>:1: " in err and wrong["verb"] in err

@@ -30,6 +30,7 @@ def test_a_photograph_is_turned_upright(tmp_path):
     exif[0x0112] = 6  # the camera was held upright
     picture.save(tmp_path / "a.jpg", exif=exif)
     assert images.load(tmp_path / "a.jpg").shape == (40, 20, 3)
+    assert images.size(tmp_path / "a.jpg") == (20, 40)
 
 
 def broken(tmp_path):

@@ -57,7 +57,7 @@ def test_killed_at_random_moments_and_run_again_nothing_differs(whole, tmp_path)
     kills = 0
     while kills < 20:
         process = start(RENDER, tmp_path)
-        time.sleep(chance.uniform(0.1, 3.5))
+        time.sleep(chance.uniform(0.1, 3.0))
         process.kill()
         out = process.communicate()[0]
         assert whole[0].startswith(out[: out.rfind(b"\n") + 1])

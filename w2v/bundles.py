@@ -19,7 +19,7 @@ import functools
 import math
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +91,7 @@ def _read(folder: str, base: str) -> Clip:
     """Read a bundle; ``base`` is its path as records write it."""
     path = f"{folder}/{TRAJ}"
     try:
-        with open(path, "rb") as file:
+        with open(path, "rb", buffering=0) as file:
             told = loads(file.read())
         if not isinstance(told, dict):
             raise ValueError("not an object")
@@ -136,7 +136,7 @@ def _read_svc(folder: str, base: str, told: dict[str, Any]) -> Clip:
         id=meta.get("id") or f"{scene}/{name}",
         scene=scene,
         teacher=meta.get("teacher") or "",
-        moves=_moves(told, meta, prefix, name),
+        moves=motion.checked(_moves(told, meta, prefix, name)),
         bundle=base,
         first=f"{base}/{paths_of[0]}",
         last=f"{base}/{paths_of[last]}",
@@ -259,7 +259,7 @@ def read_boxes(folder: Path | str, frames: set[int] | None = None) -> tuple[Box,
     """
     path = f"{folder}/{BOXES}"
     try:
-        with open(path, "rb") as file:
+        with open(path, "rb", buffering=0) as file:
             lines = file.read().splitlines()
     except FileNotFoundError:
         return None
@@ -297,7 +297,7 @@ def _box(index: int, told: dict[str, Any]) -> Box:
     corners = told.get("bbox")
     if corners is not None:
         x1, y1, x2, y2 = corners
-        total = float(x1 + y1 + x2 + y2)
+        total = x1 + y1 + x2 + y2
         if total - total != 0:  # a corner is infinite or not a number
             raise ValueError("a box is not finite")
         corners = float(x1), float(y1), float(x2), float(y2)
@@ -492,18 +492,19 @@ class Tree:
         """
         return _groups(self.path)
 
-    def clips(self, stage: Stage, folders: Iterable[str]) -> Iterator[Clip]:
-        """Read bundles of the tree; what cannot be read ``fail``s."""
+    def clips(self, stage: Stage, folders: Sequence[str]) -> Iterator[Clip]:
+        """Read bundles that lie side by side; what cannot be read ``fail``s."""
+        linked = os.path.islink(folders[0].rpartition("/")[0])
         for folder in folders:
             try:
-                yield _read(folder, self._written(folder))
+                yield _read(folder, self._written(folder, linked or os.path.islink(folder)))
             except W2VError as error:
                 stage.inputs += 1
                 stage.fail("bad bundle", error, folder)
 
-    def _written(self, folder: str) -> str:
+    def _written(self, folder: str, linked: bool) -> str:
         """Return a bundle's path as records write it; links in the tree are followed."""
-        if os.path.islink(folder) or os.path.islink(folder.rpartition("/")[0]):
+        if linked:
             return paths.relative(self._root, Path(folder))
         inner = folder[len(self.path) :].lstrip("/")
         return inner if self._base == "." else f"{self._base}/{inner}".rstrip("/")
@@ -512,8 +513,15 @@ class Tree:
 def clips(stage: Stage, path: str) -> Iterator[Clip]:
     """Yield clips from JSONL, or from a tree of bundles; what cannot be read ``fail``s."""
     if path == "-" or not os.path.isdir(path):
-        yield from stage.read(Clip, path)
+        yield from stage.parse(path, _clip)
         return
     tree = Tree(path, stage.settings.root)
     for group in tree.groups():
         yield from tree.clips(stage, group)
+
+
+def _clip(line: dict[str, Any]) -> Clip:
+    """Return a line as a clip whose moves can be put into words."""
+    clip = Clip.from_json(line)
+    motion.checked(clip.moves)
+    return clip

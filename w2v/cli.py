@@ -126,6 +126,10 @@ def main() -> None:
     """Run from the shell: 75 when told to stop, 130 on Ctrl-C, 141 when the pipe was closed."""
     for name in ("SIGTERM", "SIGUSR1"):
         signal.signal(getattr(signal, name), _interrupt)
+    if sys.stdin is None:  # started with its input closed (<&-): that is an empty input
+        sys.stdin = open(os.devnull)
+    if sys.stdout is None or sys.stderr is None:
+        sys.exit(errors.FAILED)  # nobody to tell anything
     try:
         code = cli.main(standalone_mode=False)
     except click.exceptions.Abort:

@@ -16,7 +16,6 @@ W2VError                  exit 1
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 
 import click
@@ -80,6 +79,8 @@ class UnknownName(PluginError):
     def __init__(
         self, kind: str, name: str, known: Iterable[str], broken: Iterable[str] = ()
     ) -> None:
+        import difflib  # only for a mistake
+
         known, broken = sorted(known), sorted(broken)
         near = difflib.get_close_matches(name, known, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known) or 'none'}"

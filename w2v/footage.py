@@ -111,7 +111,8 @@ class BundleFootage:
             try:
                 self._told = loads((self.folder / bundles.TRAJ).read_bytes())
             except (OSError, ValueError) as error:
-                raise BadFile(f"{self.folder / bundles.TRAJ}: {error}") from error
+                what = error.strerror if isinstance(error, OSError) else error
+                raise BadFile(f"{self.folder / bundles.TRAJ}: {what}") from error
         return self._told
 
     @property

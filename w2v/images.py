@@ -12,6 +12,9 @@ from w2v.errors import BadFile
 if TYPE_CHECKING:
     import numpy as np
 
+_ORIENTATION, _SIDEWAYS = 0x0112, 5
+"""The EXIF tag of a photograph's orientation, and the first value that swaps its sides."""
+
 
 def load(path: Path) -> np.ndarray:
     """Return (H, W, 3) uint8 sRGB, turned upright as its EXIF orientation says.
@@ -34,7 +37,7 @@ def load(path: Path) -> np.ndarray:
 
 
 def size(path: Path) -> tuple[int, int]:
-    """Return (width, height) from the header alone.
+    """Return (width, height), turned upright like ``load``, from the header alone.
 
     Raises:
         BadFile: The file is missing, empty or not a picture.
@@ -43,7 +46,9 @@ def size(path: Path) -> tuple[int, int]:
 
     try:
         with Image.open(path) as picture:
-            return picture.size
+            width, height = picture.size
+            sideways = picture.getexif().get(_ORIENTATION, 1) >= _SIDEWAYS
+            return (height, width) if sideways else (width, height)
     except (OSError, UnidentifiedImageError, ValueError) as error:
         raise BadFile(f"{path}: {_reason(path, error)}") from error
 

@@ -7,6 +7,7 @@ in text only; records keep what was drawn.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 
@@ -123,6 +124,20 @@ def read(text: str) -> tuple[Move, ...]:
         moves += found
     if not moves:
         raise BadRecord("no camera move given", "write e.g. 'turn left 30 degrees'")
+    return tuple(moves)
+
+
+def checked(moves: Sequence[Move]) -> tuple[Move, ...]:
+    """Return moves as they are.
+
+    Raises:
+        BadRecord: One has an unknown verb, or an amount that is not positive and finite.
+    """
+    for move in moves:
+        if move.verb not in UNITS:
+            raise BadRecord(f"{move.verb!r} is no move", f"known: {', '.join(VERBS)}")
+        if not 0 < move.amount < math.inf:
+            raise BadRecord(f"the amount of {move.verb!r} is {move.amount:g}, not positive")
     return tuple(moves)
 
 

@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import importlib
-import importlib.metadata
 import importlib.util
 import inspect
 import os
+import sys
 import types
 import typing
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 import pluggy
 
 from w2v import hookspecs
 from w2v.errors import BadOption, MissingPackage, PluginError, UnknownName
-from w2v.kinds import Offer
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
+    from w2v.kinds import Offer
 
 BUILTIN = ("w2v.teachers", "w2v.detectors", "w2v.tasks", "w2v.checks", "w2v.rewards")
 KINDS = ("teacher", "detector", "task", "check", "student", "reward", "benchmark")
@@ -38,15 +44,50 @@ def _register_builtins() -> None:
             pm.register(importlib.import_module(name), name)
 
 
-def installed() -> list[importlib.metadata.EntryPoint]:
+@functools.lru_cache(maxsize=8)
+def _any_installed(path: tuple[str, ...]) -> bool:
+    """Return whether any distribution installed along a path has entry points of ours.
+
+    ``importlib.metadata`` could tell too, but takes as long to import as click itself, and most
+    users have no plugin.
+    """
+    for folder in path:
+        if os.path.isfile(folder):
+            return True  # a zip: let importlib.metadata look into it
+        with contextlib.suppress(OSError), os.scandir(folder or ".") as entries:
+            if any(map(_has_entry_points, entries)):
+                return True
+    return False
+
+
+def _has_entry_points(entry: os.DirEntry[str]) -> bool:
+    if not entry.name.endswith((".dist-info", ".egg-info")):
+        return False
+    try:
+        with open(f"{entry.path}/entry_points.txt", encoding="utf-8") as file:
+            return "[w2v]" in file.read()
+    except (OSError, ValueError):
+        return False
+
+
+def installed() -> list[EntryPoint]:
     """Return the entry points of installed plugins, imported or not, sorted by name.
 
     ``W2V_PLUGINS`` (comma-separated, may be empty) restricts what is seen at all.
     """
     only = os.environ.get("W2V_PLUGINS")
+    if only == "" or not _any_installed(path := tuple(sys.path)):
+        return []
     allowed = None if only is None else {name.strip() for name in only.split(",")}
-    found = importlib.metadata.entry_points(group="w2v")
-    return sorted((e for e in found if allowed is None or e.name in allowed), key=lambda e: e.name)
+    return [e for e in _entry_points(path) if allowed is None or e.name in allowed]
+
+
+@functools.lru_cache(maxsize=8)
+def _entry_points(path: tuple[str, ...]) -> list[EntryPoint]:
+    """Return all our entry points along a path, sorted by name."""
+    import importlib.metadata
+
+    return sorted(importlib.metadata.entry_points(group="w2v"), key=lambda e: e.name)
 
 
 def discover(name: str | None = None) -> None:
@@ -58,7 +99,8 @@ def discover(name: str | None = None) -> None:
         if name not in (None, entry.name) or pm.has_plugin(entry.name) or entry.name in broken:
             continue
         try:
-            register(entry.load(), entry.name)
+            with contextlib.redirect_stdout(sys.stderr):  # stdout is for records
+                register(entry.load(), entry.name)
         except Exception as error:  # noqa: BLE001  a broken plugin must not break the rest
             broken[entry.name] = error
 
@@ -84,7 +126,8 @@ def register_file(path: Path) -> None:
         raise PluginError(f"{path} is not a Python file")
     module = importlib.util.module_from_spec(spec)
     try:
-        spec.loader.exec_module(module)
+        with contextlib.redirect_stdout(sys.stderr):
+            spec.loader.exec_module(module)
     except Exception as error:  # a user's file may fail in any way
         raise PluginError(f"{path} failed to load: {error!r}") from error
     register(module, str(path))

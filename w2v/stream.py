@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import io
 import json
 import os
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, TextIO, TypeVar
-
-import jsonlines
-from tqdm import tqdm
+from typing import Any, NamedTuple, TextIO, TypeVar
 
 from w2v import errors
 from w2v.errors import BadFile, BadLine, BadRecord, W2VError
@@ -112,6 +109,8 @@ def rows(path: str) -> Iterator[tuple[str, int, str, dict[str, Any] | BadLine]]:
 
 def raw(lines: Iterable[str], source: str) -> Iterator[tuple[int, str, dict[str, Any] | BadLine]]:
     """Yield (line number, text, parsed object or what is wrong with it); blank lines pass."""
+    import jsonlines
+
     number = 0
 
     def counted() -> Iterator[str]:
@@ -134,6 +133,8 @@ def raw(lines: Iterable[str], source: str) -> Iterator[tuple[int, str, dict[str,
 
 def write_atomic(path: Path, text: str | bytes) -> None:
     """Write a file under a temporary name in the same folder, then rename it."""
+    import tempfile
+
     data = text.encode() if isinstance(text, str) else text
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
@@ -184,6 +185,15 @@ class Settings:
     on_error: str = "fail"
     quiet: bool = False
     verbose: bool = False
+
+
+class Share(NamedTuple):
+    """What a share of a stage's work came to, done elsewhere: lines, and how many of what."""
+
+    text: str
+    inputs: int
+    outputs: int
+    dropped: dict[str, int]
 
 
 @dataclass
@@ -242,6 +252,23 @@ class Stage:
             self.out.write(text)
             self.out.flush()
 
+    def share(self, work: Callable[[Stage], None]) -> Share | None:
+        """Do some of the work without a trace, to be ``add``ed; None where anything failed."""
+        settings = replace(self.settings, on_error="fail", quiet=True)
+        lines = io.StringIO()
+        alone = Stage(name=self.name, settings=settings, out=lines)
+        try:
+            work(alone)
+        except Exception:  # noqa: BLE001  done again by the stage itself it fails where it is told
+            return None
+        return Share(lines.getvalue(), alone.inputs, alone.outputs, dict(alone.dropped))
+
+    def add(self, share: Share) -> None:
+        """Write and count what was done elsewhere."""
+        self.inputs += share.inputs
+        self.dropped.update(share.dropped)
+        self._put(share.outputs, share.text)
+
     def drop(self, reason: str, count: int = 1) -> None:
         """Count what a rule left out."""
         self.dropped[reason] += count
@@ -268,6 +295,8 @@ class Stage:
     def log(self, text: str) -> None:
         """Say something on stderr unless ``--quiet``."""
         if not self.settings.quiet:
+            from tqdm import tqdm
+
             tqdm.write(f"w2v {self.name}: {text}", file=sys.stderr)
 
     def detail(self, text: str) -> None:
@@ -281,6 +310,9 @@ class Stage:
         A bar on a terminal; elsewhere a line every half minute.
         """
         lines = not sys.stderr.isatty()
+        from tqdm import tqdm
+
+        tqdm.monitor_interval = 0  # its thread would repeat what was said
         self._bar = tqdm(
             items,
             total=total,
@@ -289,6 +321,7 @@ class Stage:
             disable=self.settings.quiet,
             file=_Lines(sys.stderr) if lines else sys.stderr,
             mininterval=30 if lines else 0.2,
+            miniters=1,
             delay=30 if lines else 0.5,
             leave=False,
         )

@@ -8,6 +8,7 @@ on the numbers in it (moves, boxes, how far a box went and how it grew) with the
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -166,7 +167,8 @@ def out_of_fold(
     at = np.array([names.index(answer) for answer in answers])
     guessed = np.zeros((len(at), len(names)))
     # One thread: sums of floats depend on how many threads share them, and so would the rows kept.
-    with threadpool_limits(1):
+    with threadpool_limits(1), warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # small sets have columns of one value
         for number in sorted(set(fold)):
             test = np.flatnonzero(fold == number)
             train = _some(np.flatnonzero(fold != number), salt)

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import inspect
+import os
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import click
 
-from w2v import bundles, stream
+from w2v import questioning, stream
+from w2v.commands.doctor import cores
 from w2v.commands.options import input_path, stage_options
-from w2v.kinds import Task
 from w2v.plugins import Named, Spec, parse_spec
-from w2v.records import Clip
+
+if TYPE_CHECKING:
+    from w2v.kinds import Task
 
 TASKS = ("A1", "A2", "A3", "A4", "D1", "D2", "D3", "D4")
+MOST = 8
+"""Processes that one can keep up with, which writes what they make."""
 
 
 @click.command("build-tasks")
@@ -41,6 +47,11 @@ TASKS = ("A1", "A2", "A3", "A4", "D1", "D2", "D3", "D4")
     help="Follow the original's rules and counts instead, faults included.",
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Another seed, other draws.")
+@click.option(
+    "--workers",
+    type=click.IntRange(1),
+    help="Processes for a tree of bundles, on Linux. Default: as many as it keeps busy.",
+)
 @stage_options(on_error="fail")
 def build_tasks(
     clips: str | None,
@@ -49,6 +60,7 @@ def build_tasks(
     form: str,
     compat: str | None,
     seed: int,
+    workers: int | None,
     settings: stream.Settings,
 ) -> None:
     """Ask questions about each clip.
@@ -59,15 +71,12 @@ def build_tasks(
     with stream.stage("build-tasks", settings, "clips") as stage:
         specs = tasks or tuple(parse_spec("task", name) for name in TASKS)
         makers = _makers(specs, compat, {"templates": templates, "form": form, "seed": str(seed)})
-        found = stage.progress(bundles.clips(stage, input_path(clips)))
-        scenes = stream.grouped(found, lambda clip: clip.scene)
-        for scene in stream.take(scenes, settings.shard, settings.limit):
-            stage.inputs += len(scene)
-            _ask(stage, makers, scene)
-
-
-def _ask(stage: stream.Stage, makers: list[Task], scene: list[Clip]) -> None:
-    stage.write(*(question for make in makers for question in make(scene, stage.drop)))
+        path = input_path(clips)
+        if path == "-" or not os.path.isdir(path):
+            questioning.ask_lines(stage, makers, path)
+        else:
+            most = workers or min(cores(), MOST)
+            questioning.ask_tree(stage, makers, path, least=workers or 1, most=most)
 
 
 def _makers(specs: tuple[Spec, ...], compat: str | None, shared: dict[str, str]) -> list[Task]:

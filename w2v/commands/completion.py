@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import click
-from click.shell_completion import get_completion_class
 
 
 @click.command()
@@ -15,6 +14,8 @@ def completion(ctx: click.Context, shell: str) -> None:
     \b
     w2v completion bash > ~/.local/share/bash-completion/completions/w2v
     """
+    from click.shell_completion import get_completion_class
+
     made = get_completion_class(shell)
     assert made is not None  # the three choices all have one
     root = ctx.find_root()

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
-import subprocess
 import sys
 from pathlib import Path
 
@@ -76,12 +74,16 @@ def _environment() -> dict[str, str]:
 
 
 def _command(arguments: list[str]) -> list[str]:
+    import shlex
+
     click.echo(f"$ w2v {shlex.join(arguments)}", err=True)
     return [sys.executable, "-m", "w2v", *arguments]
 
 
 def _step(arguments: list[str], result: Path | None) -> None:
     """Run one command; its records appear under ``result`` only when it is done."""
+    import subprocess
+
     part = result.with_name(f".{result.name}.part") if result else Path(os.devnull)
     with open(part, "wb") as file:
         done = subprocess.run(_command(arguments), stdout=file, env=_environment())
@@ -93,6 +95,8 @@ def _step(arguments: list[str], result: Path | None) -> None:
 
 def _together(commands: list[list[str]]) -> None:
     """Run several commands at once and wait for all; stop the rest when one fails."""
+    import subprocess
+
     running = [
         subprocess.Popen(_command(c), stdout=subprocess.DEVNULL, env=_environment())
         for c in commands

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 import os
-import platform
-import re
-import shutil
 import sys
 from typing import Any
 
@@ -46,6 +42,9 @@ def cores() -> int:
 
 def report() -> dict[str, Any]:
     """Return the state of this installation as plain JSON; imports nothing heavy."""
+    import platform
+    import shutil
+
     return {
         "w2v": __version__,
         "python": platform.python_version(),
@@ -62,6 +61,9 @@ def report() -> dict[str, Any]:
 
 def _extras() -> dict[str, dict[str, Any]]:
     """Return, for each extra, the versions that are installed and the packages that are not."""
+    import importlib.metadata  # slow to import, and only needed here
+    import re
+
     extras: dict[str, dict[str, Any]] = {}
     for line in importlib.metadata.requires("w2v") or ():
         needed, _, condition = line.partition(";")

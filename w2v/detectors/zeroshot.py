@@ -24,6 +24,7 @@ torchvision_cpu.install()
 
 import torch  # noqa: E402
 from transformers import AutoModelForZeroShotObjectDetection, AutoProcessor  # noqa: E402
+from transformers.utils import cached_file  # noqa: E402
 
 PHRASES = ("grounding-dino", "mm-grounding-dino")
 PROMPTS = {"owlvit": "a photo of a {}", "owlv2": "a photo of a {}"}
@@ -58,11 +59,7 @@ class ZeroShot:
     def describe(self) -> dict[str, Any]:
         """Return what the boxes depend on: weights, labels, versions."""
         if not self._digest:
-            folder = Path(self.name)
-            config = self.model.model.config
-            self._digest = (
-                weights.digest(folder) if folder.is_dir() else str(config._commit_hash or self.name)
-            )
+            self._digest = weights.digest(_folder(self.name))
         return {
             "model": self.name,
             "weights": self._digest,
@@ -242,6 +239,13 @@ def load(model: str, device: str) -> Matcher | Reader:
 
 def _network(model: str) -> Any:
     return _from_disk_first(AutoModelForZeroShotObjectDetection, model, use_safetensors=True)
+
+
+def _folder(model: str) -> Path:
+    """Return the folder that a model lies in: itself, or its snapshot in the local cache."""
+    if Path(model).is_dir():
+        return Path(model)
+    return Path(cached_file(model, "config.json", local_files_only=True)).parent
 
 
 def _from_disk_first(auto: Any, model: str, **options: Any) -> Any:

@@ -210,7 +210,8 @@ def headline(counted: answers.Tally, number: int) -> str:
 def encode(picture: Image.Image, kind: str = "JPEG") -> bytes:
     """Return a picture as the bytes of a PNG or JPEG file, the same on every run."""
     out = io.BytesIO()
-    picture.save(out, kind, **({"quality": 85, "subsampling": 0} if kind == "JPEG" else {}))
+    options = {"quality": 85, "subsampling": 0} if kind == "JPEG" else {"compress_level": 1}
+    picture.save(out, kind, **options)
     return out.getvalue()
 
 

@@ -26,6 +26,8 @@ FLOOR = 0.1
 """The least chance of an answer that is neither a truth nor a choice; guards tiny sets."""
 CEILING = 0.5
 """No cheat may score more, whatever chance is: else a reward that pays for all would pass."""
+SEQUENCE = 0.3
+"""The same for a sequence: of guessed moves one often stands where it should."""
 NEAR = ("amounts off by half", "moves in reverse order", "box off by a tenth")
 """Near misses: they may score, but less than gold."""
 
@@ -277,7 +279,13 @@ def _floor(gold: Gold) -> float:
     """Return the least that counts as chance for a question."""
     if gold.form == "choice":
         return 1 / max(2, len(gold.options))
-    return 0.5 if gold.task_type in phrases.PHRASES else FLOOR
+    if gold.task_type in phrases.PHRASES:
+        return 0.5
+    if gold.task_type in ("A3", "D3"):
+        return SEQUENCE
+    target = next(iter(boxes.find(gold.answer)), None) if gold.task_type == "D1" else None
+    # The whole picture overlaps a large target however little is known of it.
+    return max(FLOOR, boxes.area(target) / boxes.GRID**2) if target else FLOOR
 
 
 # ── answers made without looking ──────────────────────────────────────────────────────────────

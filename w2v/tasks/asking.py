@@ -198,7 +198,7 @@ def apart(one: End, two: End) -> bool:
 def weight_of(clip: Clip) -> float:
     """Return the share of the last frame that rests on evidence, 1 where that is unknown."""
     coverage = clip.quality.get("coverage")
-    if type(coverage) not in (float, int):
+    if coverage is None or not isinstance(coverage, (float, int)) or isinstance(coverage, bool):
         return 1.0
     return round(min(1.0, max(0.01, coverage)), 4)
 

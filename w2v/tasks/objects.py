@@ -120,8 +120,19 @@ def grid(clip: Clip, box: Box) -> tuple[int, int, int, int]:
     return _grid(box.xyxy, clip.intrinsics.width, clip.intrinsics.height)
 
 
+def say(clip: Clip, box: Box) -> str:
+    """Write a box on the grid; it must be in sight."""
+    assert box.xyxy is not None
+    return _say(box.xyxy, clip.intrinsics.width, clip.intrinsics.height)
+
+
+# Several tasks write the same boxes.
 _grid = functools.lru_cache(maxsize=1024)(grids.to_grid)
-"""Several tasks write the same boxes."""
+
+
+@functools.lru_cache(maxsize=1024)
+def _say(box: Quad, wide: int, high: int) -> str:
+    return grids.say(_grid(box, wide, high))
 
 
 def alike(one: Box, two: Box) -> bool:
@@ -132,16 +143,21 @@ def alike(one: Box, two: Box) -> bool:
 
 
 def proof(first: Box, last: Box, **more: Any) -> dict[str, Any]:
-    """Return what a label about one object was derived from; boxes are in pixels."""
-    return {
+    """Return what a label about one object was derived from; boxes are in pixels.
+
+    Measures that are unknown are left out.
+    """
+    found: dict[str, Any] = {
         "track": first.track,
         "label": first.label,
         "from": _listed(first.xyxy),
         "to": _listed(last.xyxy),
-        "visible": [first.visible, last.visible],
-        "match": last.match,
-        **more,
     }
+    if first.visible is not None or last.visible is not None:
+        found["visible"] = [first.visible, last.visible]
+    if last.match is not None:
+        found["match"] = last.match
+    return found | more if more else found
 
 
 def _listed(xyxy: Quad | None) -> list[float] | None:
@@ -341,7 +357,7 @@ class IsGone:
             share if last.visible is not None else round(share * UNMEASURED, 4),
             {"moves": list(told.words), **proof(first, last)},
             object=first.label,
-            first=grids.say(grid(clip, first)),
+            first=say(clip, first),
             moves=told.text,
         )
 
@@ -405,8 +421,8 @@ class WhichMovesByBox:
             weight(clip, pair.last),
             {"moves": list(tell(clip).words), **proof(*pair)},
             object=pair.first.label,
-            first=grids.say(grid(clip, pair.first)),
-            second=grids.say(grid(clip, pair.last)),
+            first=say(clip, pair.first),
+            second=say(clip, pair.last),
         )
 
 
@@ -477,8 +493,8 @@ class IsSame:
             weight(clip, pair.last),
             {"moves": list(told.words), **proof(pair.first, shown, other=shown.track)},
             object=pair.first.label,
-            first=grids.say(grid(clip, pair.first)),
-            second=grids.say(grid(clip, shown)),
+            first=say(clip, pair.first),
+            second=say(clip, shown),
             moves=told.text,
         )
 

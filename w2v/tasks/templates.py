@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from w2v.errors import BadOption
 from w2v.phrases import FORMS
 
-
 _FIELD = re.compile(r"\{(\w+)\}")
 
 

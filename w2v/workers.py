@@ -1,0 +1,104 @@
+"""Work shared among processes, with the results in the order of the items."""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import gc
+import itertools
+import multiprocessing
+import pickle
+import signal
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Generic, Self, TypeVar
+
+from w2v.errors import W2VError
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+BATCH = 4
+"""Items that travel together, since a message costs as much as some work."""
+
+
+SMALL = 1 << 14
+"""Bytes of a message that fit into a pipe whose other end is not read."""
+
+
+class Workers(Generic[T, R]):
+    """Copies of this process that all do the same work.
+
+    Being copies they need nothing but the items, which must pickle as the results must. They
+    leave it to this process to be interrupted, and end with it, however it ends.
+    """
+
+    def __init__(self, work: Callable[[T], R], number: int) -> None:
+        """Say what the work is; the copies are made on entering, where no thread may run yet."""
+        self._work, self._number = work, number
+        self._pipes: list[Any] = []
+        self._processes: list[Any] = []
+
+    def __enter__(self) -> Self:
+        """Start them."""
+        copies = multiprocessing.get_context("fork")
+        for _ in range(self._number):
+            ours, theirs = copies.Pipe()
+            process = copies.Process(target=_serve, args=(self._work, theirs, ours), daemon=True)
+            process.start()
+            theirs.close()
+            self._pipes.append(ours)
+            self._processes.append(process)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """End them; they hold nothing that could be lost."""
+        for process in self._processes:
+            process.kill()
+        for process, pipe in zip(self._processes, self._pipes, strict=True):
+            process.join()
+            pipe.close()
+
+    def map(self, items: Iterable[T]) -> Iterator[tuple[T, R]]:
+        """Yield each item with what the work makes of it, in order.
+
+        Items are taken as they are needed: each worker has two batches at most, so that it need
+        not wait for the second.
+
+        Raises:
+            W2VError: A worker died.
+        """
+        waiting: collections.deque[tuple[Any, list[T]]] = collections.deque()
+        turns = itertools.cycle(self._pipes)
+        source = iter(items)
+        while batch := list(itertools.islice(source, BATCH)):
+            message = pickle.dumps(batch)
+            # What may not fit is sent only to a worker that reads, or both would wait to be read.
+            while len(waiting) == 2 * self._number or (waiting and len(message) > SMALL):
+                yield from _receive(*waiting.popleft())
+            pipe = next(turns)
+            with contextlib.suppress(OSError):  # it died, as will be seen on receiving
+                pipe.send_bytes(message)
+            waiting.append((pipe, batch))
+        while waiting:
+            yield from _receive(*waiting.popleft())
+
+
+def _receive(pipe: Any, batch: list[T]) -> Iterator[tuple[T, Any]]:
+    try:
+        made = pipe.recv()
+    except (EOFError, OSError) as error:
+        raise W2VError(
+            "a worker process died", "it may have run out of memory; try --workers 1"
+        ) from error
+    return zip(batch, made, strict=True)
+
+
+def _serve(work: Callable[[T], R], pipe: Any, other: Any) -> None:
+    """Work until the other end of the pipe is closed."""
+    for name in ("SIGINT", "SIGTERM", "SIGUSR1"):
+        signal.signal(getattr(signal, name), signal.SIG_IGN)
+    other.close()
+    gc.freeze()
+    with contextlib.suppress(EOFError, OSError):
+        while True:
+            pipe.send([work(item) for item in pipe.recv()])
