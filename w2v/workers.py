@@ -19,8 +19,8 @@ R = TypeVar("R")
 
 BATCH = 4
 """Items that travel together, since a message costs as much as some work."""
-
-
+STOPS = {signal.SIGINT, signal.SIGTERM, signal.SIGUSR1}
+"""What tells a stage to stop, often with all its processes at once."""
 SMALL = 1 << 14
 """Bytes of a message that fit into a pipe whose other end is not read."""
 
@@ -40,15 +40,26 @@ class Workers(Generic[T, R]):
 
     def __enter__(self) -> Self:
         """Start them."""
-        copies = multiprocessing.get_context("fork")
-        for _ in range(self._number):
-            ours, theirs = copies.Pipe()
-            process = copies.Process(target=_serve, args=(self._work, theirs, ours), daemon=True)
-            process.start()
-            theirs.close()
-            self._pipes.append(ours)
-            self._processes.append(process)
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)  # for good in the copies
+        try:
+            try:
+                for _ in range(self._number):
+                    self._start()
+            finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        except BaseException:
+            self.__exit__()
+            raise
         return self
+
+    def _start(self) -> None:
+        copies = multiprocessing.get_context("fork")
+        ours, theirs = copies.Pipe()
+        process = copies.Process(target=_serve, args=(self._work, theirs, ours), daemon=True)
+        process.start()
+        theirs.close()
+        self._pipes.append(ours)
+        self._processes.append(process)
 
     def __exit__(self, *error: object) -> None:
         """End them; they hold nothing that could be lost."""
@@ -95,8 +106,6 @@ def _receive(pipe: Any, batch: list[T]) -> Iterator[tuple[T, Any]]:
 
 def _serve(work: Callable[[T], R], pipe: Any, other: Any) -> None:
     """Work until the other end of the pipe is closed."""
-    for name in ("SIGINT", "SIGTERM", "SIGUSR1"):
-        signal.signal(getattr(signal, name), signal.SIG_IGN)
     other.close()
     gc.freeze()
     with contextlib.suppress(EOFError, OSError):
