@@ -14,6 +14,7 @@ from w2v import __version__, errors, plugins
 from w2v.commands import (
     annotate,
     build_tasks,
+    compare,
     completion,
     convert,
     demo,
@@ -24,6 +25,7 @@ from w2v.commands import (
     score,
     validate,
 )
+from w2v.commands import eval as eval_command
 from w2v.commands import plugins as plugins_command
 
 
@@ -107,6 +109,8 @@ for _command in (
     build_tasks.build_tasks,
     validate.validate,
     score.score,
+    eval_command.evaluate,
+    compare.compare,
     convert.convert,
     report.report,
     demo.demo,

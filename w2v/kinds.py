@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
-from w2v.records import Box, Clip, Gold, Intrinsics, Move, Question, Scene
+from w2v.records import Answer, Box, Clip, Gold, Intrinsics, Move, Question, Scene
 
 if TYPE_CHECKING:
     from numpy import ndarray as Array
@@ -24,7 +24,7 @@ class Offer:
     ``may_train`` says whether its output may train another model (None: unclear).
     ``can`` holds capability words: ``makes-scenes`` (needs no input), ``random-access`` (may be
     asked for single poses of a path), ``needs-depth``, ``needs-truth`` (reads what a simulator
-    knows), ``gpu``.
+    knows), ``trains`` (a student that is ``Trainable``), ``gpu``.
     """
 
     make: Callable[..., Any]
@@ -247,17 +247,88 @@ class Student(Protocol):
     """A vision-language model that answers."""
 
     def answer(self, questions: Sequence[Question]) -> list[str]:
-        """Return one response per question, in order."""
+        """Return one response per question, in order.
+
+        ``images`` of the questions are paths that can be opened: who asks has read them against
+        the root. Boxes in a response are on the grid 0-1000, whatever the model itself writes.
+        """
         ...
+
+
+@runtime_checkable
+class DescribesItself(Protocol):
+    """A student that can say what its answers depend on."""
+
+    def describe(self) -> dict[str, Any]:
+        """Return plain JSON: weights, settings of pictures and of generation, versions."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loaded:
+    """A student's model, ready to train or to run.
+
+    Args:
+        model: A torch module of transformers (or of PEFT, around one).
+        processor: Tokenizer and image processor with its budget set; saved with a checkpoint.
+        family: A ``w2v.students.families.Family``.
+        folder: What it was loaded from: a folder or a hub id.
+        settings: Plain JSON to store with a checkpoint: family, image_tokens, boxes, …
+    """
+
+    model: Any
+    processor: Any
+    family: Any
+    folder: str
+    settings: Mapping[str, Any]
+
+
+@runtime_checkable
+class Trainable(Protocol):
+    """A student that can be trained."""
+
+    def load(self, *, dtype: str = "auto", training: bool = False, **more: Any) -> Loaded:
+        """Load the weights.
+
+        Args:
+            dtype: ``auto``, ``float32``, ``bfloat16`` or ``float16``.
+            training: Whether the weights will be trained: then the model stays on the CPU for the
+                trainer to place, and an adapter stays trainable.
+            more: Handed to ``from_pretrained``, such as ``quantization_config``.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What one answer counts for in the figures of a benchmark.
+
+    Args:
+        group: What it is reported under, such as a task.
+        values: By metric; the mean of each over a group is reported. ``accuracy`` is 0 or 1. A
+            metric that says nothing about this answer is left out.
+        truth: The class of the right answer, where a balanced accuracy is wanted; else empty.
+    """
+
+    group: str
+    values: Mapping[str, float]
+    truth: str = ""
 
 
 class Benchmark(Protocol):
     """A fixed set of questions and the scoring its authors use."""
 
+    version: str
+    """What the scores depend on besides the answers; runs of two versions are not compared."""
+
     def questions(self) -> Iterator[Question]:
         """Yield the questions, always in the same order."""
         ...
 
-    def score(self, question: Question, response: str) -> float:
-        """Return the authors' score in [0, 1]."""
+    def score(self, question: Question, response: str) -> Grade | None:
+        """Return the authors' grade, or None where they give none."""
+        ...
+
+    def outcome(self, question: Question, answer: Answer) -> Outcome:
+        """Return what an answer, scored before, counts for."""
         ...

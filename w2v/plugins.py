@@ -27,7 +27,15 @@ if TYPE_CHECKING:
 
     from w2v.kinds import Offer
 
-BUILTIN = ("w2v.teachers", "w2v.detectors", "w2v.tasks", "w2v.checks", "w2v.rewards")
+BUILTIN = (
+    "w2v.teachers",
+    "w2v.detectors",
+    "w2v.tasks",
+    "w2v.checks",
+    "w2v.students",
+    "w2v.rewards",
+    "w2v.benchmarks",
+)
 KINDS = ("teacher", "detector", "task", "check", "student", "reward", "benchmark")
 
 pm = pluggy.PluginManager("w2v")

@@ -43,6 +43,7 @@ def check(kind: str, typed: str) -> Iterator[str]:
         "task": check_task,
         "check": check_check,
         "reward": check_reward,
+        "student": check_student,
     }
     if kind in known:
         yield known[kind](typed)
@@ -268,6 +269,31 @@ def check_reward(typed: str) -> str:
             _hold(grade is not None and grade.score < 1.0, f"{task}: {said[:20]!r} earns 1")
     _hold(graded > 0, "grades none of the eight tasks")
     return f"grades {graded} of the eight tasks"
+
+
+def check_student(typed: str) -> str:
+    """A student gives one text per question, in order, whatever company a question is in.
+
+    It must be greedy for this: what is asked twice is answered alike.
+    """
+    import dataclasses
+    import tempfile
+
+    from w2v.students.resolve import student
+
+    made = student(typed)
+    with tempfile.TemporaryDirectory() as folder:
+        question = example_question(Path(folder))
+        shown = tuple(str(Path(folder) / name) for name in question.images)
+        pair = dataclasses.replace(question, images=shown)
+        back = dataclasses.replace(pair, id="room/1/A2", images=shown[::-1])
+        together = made.answer([pair, back, pair])
+        _hold(len(together) == 3, f"3 questions, {len(together)} responses")
+        _hold(all(isinstance(said, str) for said in together), "a response is not a text")
+        _hold(together[0] == together[2], "one question got two responses")
+        _hold(made.answer([back]) == together[1:2], "a response depends on what is asked beside it")
+        _hold(made.answer([]) == [], "no questions, but responses")
+    return "answers two pictures, alone and in company alike"
 
 
 def example_question(root: Path) -> Question:

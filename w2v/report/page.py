@@ -178,12 +178,17 @@ def write(found: Findings, drawn: Mapping[str, Image.Image]) -> str:
     sections = [_task_section(found.tallies[task], drawn[task]) for task in drawn]
     clips = _clip_section(found)
     body = [_head(found), _funnel(found.stages), _balance(found.tallies), *sections, clips]
-    return _PAGE.format(
-        title=_text(f"w2v report: {found.source}"), style=_STYLE, body="\n".join(filter(None, body))
-    )
+    return document(f"w2v report: {found.source}", body)
 
 
-def _text(value: object) -> str:
+def document(title: str, sections: Iterable[str]) -> str:
+    """Return a page of sections of HTML; empty ones are left out."""
+    body = "\n".join(filter(None, sections))
+    return _PAGE.format(title=text(title), style=_STYLE, body=body)
+
+
+def text(value: object) -> str:
+    """Return a value as text that is safe in HTML, also within quotes."""
     return html.escape(str(value), quote=True)
 
 
@@ -195,14 +200,14 @@ def _head(found: Findings) -> str:
     missing = found.missing.total()
     warning = ""
     if missing:
-        names = "".join(f"<li><code>{_text(n)}</code></li>" for n in sorted(found.missing)[:20])
+        names = "".join(f"<li><code>{text(n)}</code></li>" for n in sorted(found.missing)[:20])
         warning = (
             f'<details class="bad"><summary>{missing} pictures could not be read</summary>'
             f"<ul>{names}</ul></details>"
         )
     return (
-        f"<h1>{_text(found.source)}</h1><p>{_text('; '.join(facts))}.</p>{warning}"
-        f"<p class=faint>w2v {_text(__version__)}</p>"
+        f"<h1>{text(found.source)}</h1><p>{text('; '.join(facts))}.</p>{warning}"
+        f"<p class=faint>w2v {text(__version__)}</p>"
     )
 
 
@@ -214,12 +219,12 @@ def _funnel(stages: Sequence[dict[str, Any]]) -> str:
     for told in stages:
         lost = {name: told.get(name, {}) for name in ("dropped", "failed")}
         sums = [told["out"], sum(lost["dropped"].values()), sum(lost["failed"].values())]
-        rows.append([told["stage"], told["in"], *sums, _Markup(_stacked(told["stage"], sums))])
+        rows.append([told["stage"], told["in"], *sums, Markup(_stacked(told["stage"], sums))])
         for name, counts in lost.items():
             ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
             reasons += [[told["stage"], name, reason, count] for reason, count in ordered]
-    funnel = _table(["stage", "in", "out", "dropped", "failed", "share"], rows)
-    why = _table(["stage", "", "reason", "count"], reasons) if reasons else ""
+    funnel = table(["stage", "in", "out", "dropped", "failed", "share"], rows)
+    why = table(["stage", "", "reason", "count"], reasons) if reasons else ""
     return f"<h2>What became of what</h2>{funnel}{why}"
 
 
@@ -231,7 +236,7 @@ def _stacked(name: str, sums: Sequence[int]) -> str:
         parts.append(f'<rect class={kind} x="{left:.1f}" width="{width:.1f}" height="12"/>')
         left += width
     label = f"{name}: {sums[0]} kept, {sums[1]} dropped, {sums[2]} failed"
-    head = f'<svg role="img" aria-label="{_text(label)}" width="200" height="12">'
+    head = f'<svg role="img" aria-label="{text(label)}" width="200" height="12">'
     return f"{head}{''.join(parts)}</svg>"
 
 
@@ -252,7 +257,7 @@ def _balance(tallies: Mapping[str, answers.Tally]) -> str:
     ]
     names = ["task", "questions", "forms", "kinds of answers", "constant answer", "mean weight"]
     return (
-        f"<h2>Tasks</h2>{_table(names, rows)}<p class=faint>Constant answer: the share of "
+        f"<h2>Tasks</h2>{table(names, rows)}<p class=faint>Constant answer: the share of "
         "questions that always giving the commonest kind of answer would get right.</p>"
     )
 
@@ -260,7 +265,7 @@ def _balance(tallies: Mapping[str, answers.Tally]) -> str:
 def _task_section(counted: answers.Tally, drawn: Image.Image) -> str:
     task = counted.task_type or "no task"
     alt = f"Sample of {task} questions with their pictures, boxes, answers and evidence"
-    return f"<h2>{_text(task)}</h2>{_histogram(counted)}{_picture(drawn, alt)}"
+    return f"<h2>{text(task)}</h2>{_histogram(counted)}{picture(drawn, alt)}"
 
 
 def _histogram(counted: answers.Tally) -> str:
@@ -276,14 +281,14 @@ def _histogram(counted: answers.Tally) -> str:
         share = f"{n} ({n / counted.count:.1%})"
         short = name if len(name) <= 34 else name[:31] + "..."
         drawn.append(
-            f'<text x="{LABEL - 8}" y="{y + 15}" text-anchor="end">{_text(short)}</text>'
+            f'<text x="{LABEL - 8}" y="{y + 15}" text-anchor="end">{text(short)}</text>'
             f'<rect class=kept x="{LABEL}" y="{y + 3}" width="{width:.1f}" height="{ROW - 6}"/>'
-            f'<text x="{LABEL + width + 6:.1f}" y="{y + 15}">{_text(share)}</text>'
+            f'<text x="{LABEL + width + 6:.1f}" y="{y + 15}">{text(share)}</text>'
         )
     label = f"Answers of {counted.task_type}: " + ", ".join(f"{name} {n}" for name, n in bars)
     width, height = LABEL + BAR + 130, len(bars) * ROW
     return (
-        f'<svg role="img" aria-label="{_text(label)}" viewBox="0 0 {width} {height}" '
+        f'<svg role="img" aria-label="{text(label)}" viewBox="0 0 {width} {height}" '
         f'width="{width}" height="{height}">{"".join(drawn)}</svg>'
     )
 
@@ -291,35 +296,37 @@ def _histogram(counted: answers.Tally) -> str:
 def _clip_section(found: Findings) -> str:
     drawn = []
     for clip in found.clips:
-        picture = sheets.clip_sheet(
+        shown = sheets.clip_sheet(
             clip, found.beside, missing=lambda path: found.missing.update([path])
         )
-        drawn.append(_picture(picture, f"Frames of clip {clip.id} with boxes and track numbers"))
+        drawn.append(picture(shown, f"Frames of clip {clip.id} with boxes and track numbers"))
     return f"<h2>Clips</h2>{''.join(drawn)}" if drawn else ""
 
 
-def _picture(drawn: Image.Image, alt: str) -> str:
+def picture(drawn: Image.Image, alt: str) -> str:
+    """Return a picture that the page carries in itself."""
     data = base64.b64encode(sheets.encode(drawn)).decode()
     return (
-        f'<img src="data:image/jpeg;base64,{data}" alt="{_text(alt)}" '
+        f'<img src="data:image/jpeg;base64,{data}" alt="{text(alt)}" '
         f'width="{drawn.width}" height="{drawn.height}">'
     )
 
 
-class _Markup(str):
+class Markup(str):
     """Text that is HTML already."""
 
 
-def _table(names: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    head = "".join(f"<th>{_text(name)}</th>" for name in names)
+def table(names: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """Return a table; cells are text unless they are ``Markup``, whole numbers are set right."""
+    head = "".join(f"<th>{text(name)}</th>" for name in names)
     body = "".join(f"<tr>{''.join(map(_cell, row))}</tr>" for row in rows)
     return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 
 def _cell(value: object) -> str:
-    if isinstance(value, _Markup):
+    if isinstance(value, Markup):
         return f"<td>{value}</td>"
-    return f"<td{' class=number' if isinstance(value, int) else ''}>{_text(value)}</td>"
+    return f"<td{' class=number' if isinstance(value, int) else ''}>{text(value)}</td>"
 
 
 _STYLE = """

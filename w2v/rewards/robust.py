@@ -86,7 +86,7 @@ class Robust:
             right = len(found) == 1 and found[0].verb == wanted[0].verb
             numeric = closeness(wanted[0], found[0], self.slack) if right else 0.0
             return numeric, {"semantic": float(right), "numeric": numeric}, _say(found)
-        worth, semantic, numeric = _align(_settled(wanted), _settled(found), self.slack)
+        worth, semantic, numeric = _align(settled(wanted), settled(found), self.slack)
         return worth, {"semantic": semantic, "numeric": numeric}, _say(found)
 
 
@@ -103,17 +103,17 @@ def closeness(wanted: Move, said: Move, slack: float) -> float:
     return float((low / high) ** (1 / slack)) if high < math.inf else 0.0
 
 
-def _settled(moves: Sequence[Move]) -> list[Move]:
+def settled(moves: Sequence[Move]) -> list[Move]:
     """Return moves with each run of translations in one fixed order.
 
     Between turns their order changes neither the last view nor anything else that two pictures
     could tell, so no order of them is more right than another.
     """
-    settled: list[Move] = []
+    found: list[Move] = []
     for turn, group in itertools.groupby(moves, motion.is_turn):
         run = list(group)
-        settled += run if turn else sorted(run, key=lambda move: motion.VERBS.index(move.verb))
-    return settled
+        found += run if turn else sorted(run, key=lambda move: motion.VERBS.index(move.verb))
+    return found
 
 
 def _align(
