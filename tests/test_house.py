@@ -34,6 +34,7 @@ LAYERS = [
         *("benchmarks", "blind", "evaluating", "comparing"),
     },
     {"report"},
+    {"train"},
     {"commands"},
     {"cli"},
     {"__main__"},

@@ -19,10 +19,13 @@ from w2v.commands import (
     convert,
     demo,
     doctor,
+    grpo,
+    merge,
     render,
     report,
     scenes,
     score,
+    sft,
     validate,
 )
 from w2v.commands import eval as eval_command
@@ -109,6 +112,9 @@ for _command in (
     build_tasks.build_tasks,
     validate.validate,
     score.score,
+    sft.sft,
+    grpo.grpo,
+    merge.merge,
     eval_command.evaluate,
     compare.compare,
     convert.convert,

@@ -1,0 +1,513 @@
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from w2v import torchvision_cpu
+
+torchvision_cpu.install()
+torch = pytest.importorskip("torch")
+for package in ("trl", "peft", "torchvision", "datasets"):
+    pytest.importorskip(package)
+sys.path.append(str(Path(__file__).parent))
+
+import training_rows  # noqa: E402
+from safetensors.torch import load_file  # noqa: E402
+from transformers import TrainerCallback  # noqa: E402
+
+from w2v.stream import Settings, Stage  # noqa: E402
+from w2v.students import toys  # noqa: E402
+from w2v.train import checkpoints, configs, data, running, sft  # noqa: E402
+
+ROOT = Path(__file__).parent.parent
+FAST = {"learning_rate": "3e-3", "lora_dropout": "0", "logging_steps": "1", "save_steps": "100"}
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """Models, and 48 questions about pairs of pictures in 12 scenes."""
+    home = tmp_path_factory.mktemp("training")
+    toys.build("qwen2.5-vl", home / "qwen")
+    pictures = home / "rows"
+    pictures.mkdir()
+    rows = [training_rows.question(pictures, k) for k in range(48)]
+    training_rows.write(pictures / "q.jsonl", rows)
+    return home
+
+
+@pytest.fixture
+def train(w2v, home, tmp_path):
+    """Run ``w2v sft`` into a folder of this test; settings win over those of ``FAST``."""
+
+    def run(name="run", *args, file=None, student=None, **settings):
+        sets = [f"--set={key}={value}" for key, value in {**FAST, **settings}.items()]
+        file = file or home / "rows" / "q.jsonl"
+        student = student or home / "qwen"
+        return w2v("sft", file, "--student", student, "-o", tmp_path / name, *args, *sets)
+
+    return run
+
+
+def weights(folder):
+    name = "adapter_model" if (folder / "adapter_config.json").exists() else "model"
+    return load_file(folder / f"{name}.safetensors")
+
+
+def same(one, other):
+    one, other = weights(one), weights(other)
+    return one.keys() == other.keys() and all(torch.equal(one[k], other[k]) for k in one)
+
+
+# ── learning ──────────────────────────────────────────────────────────────────────────────────
+
+
+def test_thirty_steps_lower_the_loss_and_the_run_says_what_it_is(train, tmp_path, home):
+    code, lines, err = train("run", "--tune", "full", "--root", home, max_steps=30, rows_per_step=8)
+    assert code == 0, err
+    loss = training_rows.metrics(tmp_path / "run", "loss")
+    assert len(loss) == 30
+    assert sum(loss[-5:]) < 0.5 * sum(loss[:5])
+    record = lines[0]
+    assert (record["kind"], record["method"]) == ("run", "sft")
+    assert record["checkpoint"] == str(tmp_path / "run")
+    assert record["settings"]["tasks"] == {"A2": 24, "D4": 24}
+    assert record["meta"]["teachers"] == ["sim"] and record["meta"]["licences"] == ["MIT"]
+    assert 0 < record["metrics"]["loss_inverse"] and 0 < record["metrics"]["eval_loss"]
+    card = (tmp_path / "run" / "README.md").read_text()
+    for told in ("MIT", "sim", "qwen", record["settings"]["questions"], "A2 22, D4 22"):
+        assert told in card
+    told = json.loads((tmp_path / "run" / "w2v.json").read_text())
+    assert told["method"] == "sft" and told["image_tokens"] == 6
+    # The run's folder is a student, and it has learnt something.
+    code, lines, _ = train("again", student=tmp_path / "run", max_steps=1)
+    assert code == 0
+    assert training_rows.metrics(tmp_path / "again", "loss")[0] < 0.5 * loss[0]
+
+
+SLOW = pytest.param("gemma4", marks=pytest.mark.slow)
+
+
+@pytest.mark.parametrize("name", ["gemma3", SLOW, "internvl"])
+def test_every_family_learns_with_an_adapter(name, train, tmp_path):
+    student = toys.build(name, tmp_path / name)
+    code, _, err = train(student=student, max_steps=30, rows_per_step=4, learning_rate="2e-2")
+    assert code == 0, err
+    loss = training_rows.metrics(tmp_path / "run", "loss")
+    assert sum(loss[-5:]) < 0.95 * sum(loss[:5])
+    assert (tmp_path / "run" / "adapter_config.json").exists()
+    assert not any("vision" in key or "visual" in key for key in weights(tmp_path / "run"))
+
+
+def test_full_tuning_leaves_the_eyes_alone_unless_told(train, tmp_path, home):
+    before = weights(home / "qwen")
+    for name, args in (("shut", ()), ("open", ("--train-vision",))):
+        assert train(name, "--tune", "full", *args, max_steps=2, rows_per_step=4)[0] == 0
+        after = weights(tmp_path / name)
+        changed = {key for key in before if not torch.equal(before[key], after[key])}
+        assert any("visual" in key for key in changed) == (name == "open")
+        assert any("visual" not in key for key in changed)
+
+
+def test_halved_weights_are_trained_whole_and_written_halved(train, tmp_path, home):
+    from transformers import AutoModelForImageTextToText
+
+    half = tmp_path / "half"
+    shutil.copytree(home / "qwen", half)
+    model = AutoModelForImageTextToText.from_pretrained(half, dtype=torch.bfloat16)
+    model.save_pretrained(half)
+    assert train("run", "--tune", "full", student=half, max_steps=1, rows_per_step=4)[0] == 0
+    kept = weights(tmp_path / "run" / "checkpoint-1")
+    assert {value.dtype for value in kept.values()} == {torch.float32}
+    assert {value.dtype for value in weights(tmp_path / "run").values()} == {torch.bfloat16}
+    again = AutoModelForImageTextToText.from_pretrained(tmp_path / "run", dtype="auto")
+    assert again.dtype == torch.bfloat16
+
+
+# ── weights of directions and questions ───────────────────────────────────────────────────────
+
+
+def test_lambda_0_is_training_on_the_other_direction_alone(train, tmp_path, home):
+    rows = [training_rows.question(home / "rows", k) for k in range(48)]
+    forward = [row for row in rows if row.direction == "forward"]
+    file = training_rows.write(home / "rows" / "forward.jsonl", forward)
+    steps = dict(max_steps=3, rows_per_step=4)
+    assert train("lambda", "--lambda-inv", 0, "--tune", "full", **steps)[0] == 0
+    assert train("alone", "--lambda-fwd", 1, "--tune", "full", file=file, **steps)[0] == 0
+    assert train("chosen", "--direction", "forward", "--tune", "full", **steps)[0] == 0
+    assert same(tmp_path / "lambda", tmp_path / "alone")
+    assert same(tmp_path / "lambda", tmp_path / "chosen")
+
+
+def test_weight_0_is_training_without_the_row(train, tmp_path, home):
+    rows = [training_rows.question(home / "rows", k) for k in range(48)]
+    silent = [replace(row, weight=0.0) if k % 3 == 0 else row for k, row in enumerate(rows)]
+    one = training_rows.write(home / "rows" / "silent.jsonl", silent)
+    other = training_rows.write(
+        home / "rows" / "without.jsonl", [row for k, row in enumerate(rows) if k % 3]
+    )
+    code, _, err = train("silent", "--tune", "full", file=one, max_steps=3)
+    assert code == 0 and "16 dropped (weight 0 16)" in err
+    assert train("without", "--tune", "full", file=other, max_steps=3)[0] == 0
+    assert same(tmp_path / "silent", tmp_path / "without")
+
+
+def stage():
+    return Stage(name="sft", settings=Settings(quiet=True), out=sys.stderr)
+
+
+def trainer(home, tmp_path, rows, weights, **sets):
+    plan = running.Plan(
+        method="sft",
+        questions="q.jsonl",
+        student=str(home / "qwen"),
+        output=tmp_path / "bare",
+        tune="full",
+        sets=tuple(f"{key}={value}" for key, value in {**FAST, **sets}.items()),
+        holdout=0.0,
+    )
+    config = running.configure(plan)
+    table = data.table(rows, weights)
+    config.trainer.max_grad_norm = 0.0  # gradients are compared as they are
+    made = sft.make(plan, running.learner(plan), config, table, None, stage())
+    made.take_over({})
+    return made
+
+
+def read(home, questions):
+    plan = running.Plan(
+        method="sft", questions="", student=str(home / "qwen"), output=Path("unused")
+    )
+    file = training_rows.write(home / "rows" / "part.jsonl", questions)
+    return data.read(stage(), str(file), running.learner(plan), data.Selection(), 8192)
+
+
+class Catch(TrainerCallback):
+    """Keeps what one update's gradients are, before anything is clipped or stepped."""
+
+    def on_pre_optimizer_step(self, args, state, control, model=None, **named):
+        learning = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
+        self.gradients = {n: p.grad.clone() for n, p in learning if p.grad is not None}
+
+
+def row_gradients(made, row):
+    """Return the gradient of one row's mean loss over its answer, by transformers' own loss."""
+    batch = sft.Collator(made.processing_class)([data.table([row])[0]])
+    labels = batch.pop("labels")
+    batch = {k: v for k, v in batch.items() if k not in (sft.WEIGHTS, sft.GROUPS)}
+    made.model.zero_grad()
+    logits = made.model(**batch).logits[0, :-1]
+    torch.nn.functional.cross_entropy(logits, labels[0, 1:], ignore_index=-100).backward()
+    learning = [(n, p) for n, p in made.model.named_parameters() if p.requires_grad]
+    found = {n: p.grad.clone() for n, p in learning if p.grad is not None}
+    made.model.zero_grad()
+    return found
+
+
+@pytest.mark.parametrize("batch", [1, 2, 4])
+def test_an_update_is_equation_4_however_it_is_cut_into_batches(batch, home, tmp_path):
+    asked = [training_rows.question(home / "rows", k) for k in (0, 1, 2, 3, 5, 7)]
+    asked = [replace(q, weight=w) for q, w in zip(asked, (1, 0.5, 3, 1, 2, 0.25), strict=True)]
+    rows = read(home, asked)
+    steps = -(-len(rows) // batch)
+    made = trainer(
+        home,
+        tmp_path,
+        rows,
+        data.coefficients(rows, 0.3, 2.0),
+        max_steps=1,
+        per_device_train_batch_size=batch,
+        gradient_accumulation_steps=steps,
+    )
+    single = [row_gradients(made, row) for row in rows]
+    watch = Catch()
+    made.add_callback(watch)
+    made.train()
+    for name, found in watch.gradients.items():
+        wanted = torch.zeros_like(found)
+        for direction, factor in (("inverse", 0.3), ("forward", 2.0)):
+            mine = [k for k, q in enumerate(asked) if q.direction == direction]
+            total = sum(asked[k].weight for k in mine)
+            wanted += factor * sum(asked[k].weight * single[k][name] for k in mine) / total
+        assert torch.allclose(found, wanted, rtol=1e-3, atol=1e-6), name
+
+
+def test_a_row_of_coefficient_0_leaves_no_trace_in_a_gradient(home, tmp_path):
+    rows = read(home, [training_rows.question(home / "rows", k) for k in range(4)])
+    settings = dict(max_steps=1, per_device_train_batch_size=4, gradient_accumulation_steps=1)
+    made = trainer(home, tmp_path, rows, [4.0, 0.0, 0.0, 0.0], **settings)
+    wanted = row_gradients(made, rows[0])
+    watch = Catch()
+    made.add_callback(watch)
+    made.train()
+    assert watch.gradients.keys() == wanted.keys()
+    for name, found in watch.gradients.items():
+        assert torch.allclose(found, wanted[name], rtol=1e-3, atol=1e-7), name
+
+
+def test_the_loss_is_on_the_answer_and_its_end_alone(home):
+    rows = read(home, [training_rows.question(home / "rows", 1)])
+    learner = running.learner(
+        running.Plan(method="sft", questions="", student=str(home / "qwen"), output=Path("unused"))
+    )
+    batch = sft.Collator(learner.processor)([data.table(rows)[0]])
+    labels = batch["labels"][0]
+    learnt = learner.processor.tokenizer.decode(labels[labels != -100])
+    assert learnt == "no<|im_end|>\n"
+    assert batch["input_ids"].shape[1] == rows[0].length
+
+
+# ── stopping and going on ─────────────────────────────────────────────────────────────────────
+
+
+LONG = dict(max_steps=12, rows_per_step=4, save_steps=2, lora_dropout="0.3", lora_r=4)
+
+
+def test_a_killed_run_ends_in_the_same_weights(train, home, tmp_path):
+    assert train("whole", **LONG)[0] == 0
+    sets = [f"--set={key}={value}" for key, value in {**FAST, **LONG}.items()]
+    given = ["sft", home / "rows" / "q.jsonl", "--student", home / "qwen", "-o", tmp_path / "cut"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "w2v", *map(str, given), *sets],
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    wanted = tmp_path / "cut" / f"checkpoint-{random.choice([2, 4, 6, 8])}"
+    while not wanted.exists() and process.poll() is None:
+        time.sleep(0.01)
+    time.sleep(random.uniform(0, 0.2))
+    process.kill()
+    process.wait()
+    assert wanted.exists()
+    code, lines, err = train("cut", **LONG)
+    assert code == 0 and "going on from checkpoint-" in err
+    assert same(tmp_path / "whole", tmp_path / "cut")
+    steps = training_rows.metrics(tmp_path / "cut", "loss")
+    assert steps == pytest.approx(training_rows.metrics(tmp_path / "whole", "loss"), abs=1e-5)
+
+
+def test_sigterm_saves_and_the_same_command_goes_on(train, tmp_path):
+    def stop_soon():
+        while not (tmp_path / "run" / "metrics.jsonl").exists():
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    thread = threading.Thread(target=stop_soon, daemon=True)
+    thread.start()
+    settings = LONG | {"save_steps": 500, "max_steps": 16}
+    code, lines, err = train("run", **settings)
+    assert (code, lines) == (75, [])
+    assert "run the same command again" in err
+    last, torn = checkpoints.latest(tmp_path / "run")
+    assert 0 < checkpoints.step_of(last) < 16 and not torn
+    code, lines, err = train("run", **settings)
+    assert code == 0 and f"going on from {last.name}" in err
+    assert train("whole", **settings)[0] == 0
+    assert same(tmp_path / "whole", tmp_path / "run")
+    # A finished run is not trained again.
+    again = train("run", **settings)
+    assert again[:2] == (0, lines) and "finished before" in again[2]
+
+
+def test_a_checkpoint_cut_in_half_is_not_used(train, tmp_path):
+    settings = LONG | {"max_steps": 6}
+    assert train("run", **settings)[0] == 0
+    folder = tmp_path / "run"
+    before = weights(folder)
+    optimizer = folder / "checkpoint-6" / "optimizer.pt"
+    optimizer.write_bytes(optimizer.read_bytes()[: optimizer.stat().st_size // 2])
+    (folder / "checkpoint-9").mkdir()  # a name alone
+    state = json.loads((folder / "run.json").read_text())
+    (folder / "run.json").write_text(json.dumps(state | {"record": None}))
+    (folder / "adapter_model.safetensors").unlink()
+    code, _, err = train("run", **settings)
+    assert code == 0, err
+    for told in ("checkpoint-9 is not whole", "checkpoint-6 is not whole", "from checkpoint-4"):
+        assert told in err
+    after = weights(folder)
+    assert all(torch.equal(before[key], after[key]) for key in before)
+    assert {p.name for p in checkpoints.all_of(folder)} == {"checkpoint-4", "checkpoint-6"}
+
+
+def test_a_checkpoint_that_failed_halfway_leaves_none(train, tmp_path, monkeypatch):
+    def full(path):
+        raise OSError(28, "No space left on device", str(path))
+
+    monkeypatch.setattr(checkpoints, "sign", full)
+    code, lines, err = train("run", max_steps=2, rows_per_step=4, save_steps=1)
+    assert (code, lines) == (1, [])
+    assert "No space left on device" in err and "run the same command again" in err
+    assert checkpoints.all_of(tmp_path / "run") == []
+
+
+@pytest.mark.parametrize(("tune", "kilobytes"), [("full", 500), ("lora", 100)])
+def test_a_full_disk_is_said_and_the_run_goes_on_later(tune, kilobytes, train, tmp_path):
+    resource = pytest.importorskip("resource")
+    settings = dict(max_steps=2, rows_per_step=4, save_steps=1, lora_r=8)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (kilobytes * 1024, before[1]))
+    try:
+        code, lines, err = train("run", "--tune", tune, **settings)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert (code, lines) == (1, [])
+    assert "could not be written" in err and "run the same command again" in err
+    assert checkpoints.all_of(tmp_path / "run") == []
+    assert train("run", "--tune", tune, **settings)[0] == 0
+
+
+def test_a_folder_of_another_run_is_refused(train, tmp_path):
+    assert train("run", max_steps=1, rows_per_step=4)[0] == 0
+    code, lines, err = train("run", max_steps=1, rows_per_step=4, learning_rate="1e-3")
+    assert (code, lines) == (1, [])
+    assert "holds a run with other settings (learning_rate 0.003 there, 0.001 here)" in err
+    (tmp_path / "else").mkdir()
+    (tmp_path / "else" / "thesis.tex").write_text("")
+    assert "not a run of w2v" in train("else", max_steps=1)[2]
+
+
+# ── what is wrong is said before weights are read ─────────────────────────────────────────────
+
+
+@pytest.fixture
+def no_weights(monkeypatch):
+    """Fail if any weights are read."""
+    from w2v.students.hf import HFStudent
+
+    def load(self, **named):
+        raise AssertionError("weights were read")
+
+    monkeypatch.setattr(HFStudent, "load", load)
+
+
+BAD = {
+    "image missing": (dict(images=("none.png", "none.png")), "none.png: no such file"),
+    "wrong image count": (dict(images=("0-0.png",)), "2 <image> tags, 1 images"),
+    "empty answer": (dict(answer=" "), "the answer is empty"),
+    "unknown task": (dict(task_type="A9"), "no task is called 'A9'"),
+    "bad weight": (dict(weight=-1.0), "weight -1.0 is below 0"),
+}
+
+
+@pytest.mark.parametrize("reason", BAD)
+def test_bad_rows_end_the_run_or_are_listed(reason, train, home, tmp_path, no_weights):
+    more, told = BAD[reason]
+    rows = [training_rows.question(home / "rows", k) for k in range(8)]
+    file = training_rows.write(home / "rows" / "bad.jsonl", [replace(rows[0], **more), *rows[1:]])
+    code, lines, err = train(file=file)
+    assert (code, lines) == (1, []) and "q0: " in err and told in err
+    code, _, err = train("skipped", "--on-error", "skip", "--dry-run", file=file)
+    assert code == 3 and f"1 FAILED ({reason} 1)" in err
+    assert not (tmp_path / "skipped").exists()
+
+
+def test_a_row_that_is_too_long_is_dropped_whole(train, home, no_weights):
+    code, _, err = train("run", "--dry-run", "--max-length", 46)
+    assert code == 0 and "24 dropped (longer than 46 tokens 24)" in err
+    code, _, err = train("run", "--dry-run", "--max-length", 10)
+    assert code == 1 and "no question is left" in err and "longer than 10 tokens 48" in err
+
+
+def test_settings_are_trl_s_own(train, no_weights):
+    assert "did you mean 'learning_rate'?" in train(learning_rte=1)[2]
+    code, _, err = train(learning_rate="fast")
+    assert code == 2 and "--set: learning_rate" in err and "fast" in err
+    code, _, err = train(output_dir="x")
+    assert code == 2 and "use -o" in err
+    assert train("run", "--recipe", "paper")[0] == 2
+    code, _, err = train("run", "--tune", "full", lr_scheduler_type="zigzag")
+    assert code == 2 and "zigzag" in err
+
+
+def test_the_world2vlm_recipe_is_the_paper_s():
+    config = configs.build("sft", "world2vlm", (), output="unused", tune="lora")
+    made, lora = config.trainer, config.lora
+    assert (lora.lora_r, lora.lora_alpha, lora.lora_dropout) == (256, 512, 0.05)
+    assert (made.learning_rate, made.weight_decay, made.warmup_steps) == (1e-5, 0.1, 0.05)
+    assert (made.lr_scheduler_type, made.seed, config.own["holdout"]) == ("cosine", 42, 0.01)
+    assert made.per_device_train_batch_size * made.gradient_accumulation_steps == 128
+    assert "adamw" in made.optim
+
+
+@pytest.mark.parametrize(
+    ("processes", "sets", "batch"),
+    [
+        (1, (), (8, 16)),
+        (8, (), (8, 2)),
+        (64, (), (2, 1)),
+        (2, ("per_device_train_batch_size=4",), (4, 16)),
+    ],
+)
+def test_an_update_sees_as_many_rows_on_any_number_of_processes(
+    processes, sets, batch, monkeypatch
+):
+    monkeypatch.setattr(configs, "processes", lambda: processes)
+    made = configs.build("sft", "world2vlm", sets, output="unused", tune="lora").trainer
+    assert (made.per_device_train_batch_size, made.gradient_accumulation_steps) == batch
+
+
+def test_several_processes_refuse_stdin(w2v, monkeypatch, home):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    code, _, err = w2v("sft", "-", "--student", home / "qwen", "-o", "run")
+    assert code == 2 and "cannot share stdin" in err
+
+
+def test_a_student_that_only_answers_is_refused(train):
+    code, _, err = train(student="openai:base_url=http://localhost:1/v1,model=m")
+    assert code == 2 and "cannot be trained" in err
+
+
+def test_running_out_of_memory_is_advice(home, tmp_path, train, monkeypatch):
+    def burst(self, *given, **named):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    monkeypatch.setattr(sft.WeightedTrainer, "compute_loss", burst)
+    code, _, err = train(max_steps=1, rows_per_step=8)
+    assert code == 1 and "out of memory" in err
+    assert "--set per_device_train_batch_size=4 --set gradient_accumulation_steps=2" in err
+    assert "image_tokens" in err and "--tune qlora" in err
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "docs/recipes/accelerate").glob("*.yaml")), ids=str)
+def test_accelerate_reads_the_launch_configurations(path):
+    from accelerate.commands.config import load_config_from_file
+
+    config = load_config_from_file(str(path))
+    assert config.mixed_precision == "bf16" and config.num_processes in (1, 8)
+    assert f"--config_file {path.name} -m w2v sft" in path.read_text()
+
+
+# ── several processes ─────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.slow
+def test_two_processes_are_one_with_twice_the_accumulation(train, home, tmp_path):
+    settings = dict(max_steps=4, per_device_train_batch_size=2, lora_r=4)
+    assert train("one", gradient_accumulation_steps=4, **settings)[0] == 0
+    sets = {**FAST, **settings, "gradient_accumulation_steps": 2}
+    given = ["sft", home / "rows" / "q.jsonl", "--student", home / "qwen", "-o", tmp_path / "two"]
+    done = subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "-m", "w2v"]
+        + [str(word) for word in given]
+        + [f"--set={key}={value}" for key, value in sets.items()],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) == 1  # one process writes
+    assert "2 x 2 x 2 an update" in done.stderr  # and there are two
+    assert (tmp_path / "two" / "checkpoint-4" / "rng_state_1.pth").exists()
+    for key in ("loss", "loss_inverse", "loss_forward", "grad_norm"):
+        one = training_rows.metrics(tmp_path / "one", key)
+        assert training_rows.metrics(tmp_path / "two", key) == pytest.approx(one, rel=1e-4)

@@ -1,0 +1,196 @@
+"""Checkpoints that are whole or not there, and a way to stop at any step.
+
+A checkpoint is written under a hidden name, gets a receipt that lists its files and their sizes,
+and is renamed into place. Whatever has no receipt, or not what its receipt says, is passed over.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import signal
+import threading
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+from transformers import TrainerCallback
+
+from w2v.errors import INTERRUPTED
+from w2v.students import folders
+
+RECEIPT = "receipt.json"
+STAGING = ".saving"
+_NAME = re.compile(r"checkpoint-(\d+)")
+SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
+
+
+def latest(folder: Path) -> tuple[Path | None, list[Path]]:
+    """Return the last whole checkpoint, and the later ones that are not whole."""
+    torn: list[Path] = []
+    for path in sorted(all_of(folder), key=step_of, reverse=True):
+        if is_whole(path):
+            return path, torn
+        torn.append(path)
+    return None, torn
+
+
+def all_of(folder: Path) -> list[Path]:
+    """Return every folder with the name of a checkpoint."""
+    return [p for p in folder.iterdir() if p.is_dir() and _NAME.fullmatch(p.name)]
+
+
+def step_of(path: Path) -> int:
+    """Return the step that a checkpoint was written after."""
+    return int(path.name.removeprefix("checkpoint-"))
+
+
+def is_whole(path: Path) -> bool:
+    """Return whether a checkpoint holds what its receipt says."""
+    try:
+        listed = json.loads((path / RECEIPT).read_text(encoding="utf-8"))
+        return bool(listed) and all((path / k).stat().st_size == n for k, n in listed.items())
+    except (OSError, ValueError, AttributeError):
+        return False
+
+
+def sign(path: Path) -> None:
+    """Put every file on disk for good, and list them in the receipt."""
+    listed = {}
+    for file in sorted(p for p in path.rglob("*") if p.is_file()):
+        with file.open("rb") as written:
+            os.fsync(written.fileno())
+        listed[file.relative_to(path).as_posix()] = file.stat().st_size
+    with (path / RECEIPT).open("w", encoding="utf-8") as receipt:
+        json.dump(listed, receipt, indent=1)
+        receipt.flush()
+        os.fsync(receipt.fileno())
+
+
+def place(staged: Path, final: Path) -> None:
+    """Rename a file or a whole folder into place; what has that name makes way."""
+    if final.is_dir():
+        shutil.rmtree(final)
+    os.replace(staged, final)
+
+
+class Resumable:
+    """Put before a trainer: its checkpoints are atomic and say which student they belong to."""
+
+    keep: int | None = None
+    """How many checkpoints stay; the best one and the last always do."""
+    told: Mapping[str, Any] = {}
+    """What ``w2v.json`` says beside the weights."""
+    _staged: str | None = None
+
+    def take_over(self, told: Mapping[str, Any]) -> None:
+        """Set what is stored beside the weights; from now on old checkpoints are removed here."""
+        me: Any = self
+        self.told = told
+        self.keep, me.args.save_total_limit = me.args.save_total_limit, None
+
+    def _get_output_dir(self, trial: Any) -> str:
+        me: Any = self
+        return self._staged or str(me.args.output_dir)
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        me: Any = self
+        home = Path(me.args.output_dir)
+        staging, name = home / STAGING, f"checkpoint-{me.state.global_step}"
+        if me.is_world_process_zero():
+            shutil.rmtree(staging, ignore_errors=True)
+            staging.mkdir(parents=True)
+        me.accelerator.wait_for_everyone()
+        best, self._staged = me.state.best_model_checkpoint, str(staging)
+        try:
+            if me.state.best_global_step:
+                best = str(home / f"checkpoint-{me.state.best_global_step}")
+            super()._save_checkpoint(model, trial)  # type: ignore[misc]
+        finally:
+            self._staged = None
+        me.state.best_model_checkpoint = best
+        me.accelerator.wait_for_everyone()
+        if me.is_world_process_zero():
+            me.state.save_to_json(str(staging / name / "trainer_state.json"))
+            sign(staging / name)
+            place(staging / name, home / name)
+            shutil.rmtree(staging, ignore_errors=True)
+            self._forget_old(home, best)
+        me.accelerator.wait_for_everyone()
+
+    def _forget_old(self, home: Path, best: str | None) -> None:
+        """Remove all but the last checkpoints; torn ones too."""
+        whole = []
+        for path in sorted(all_of(home), key=step_of):
+            if is_whole(path):
+                whole.append(path)
+            else:
+                shutil.rmtree(path, ignore_errors=True)
+        for path in whole[: -self.keep] if self.keep else ():
+            if str(path) != best:
+                shutil.rmtree(path, ignore_errors=True)
+
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        me: Any = self
+        super()._save(output_dir, state_dict=state_dict)  # type: ignore[misc]
+        if me.args.should_save:
+            folders.write_settings(Path(output_dir or me.args.output_dir), self.told)
+
+    def create_model_card(self, *given: Any, **named: Any) -> None:
+        """Write none: ``w2v.train.cards`` does."""
+
+    def _send_telemetry(self) -> None:
+        """Send nothing."""
+
+
+class Stopper(TrainerCallback):  # type: ignore[misc]
+    """Turns SIGTERM and SIGUSR1 into: finish this step, save, stop. A second one leaves at once.
+
+    Whether to stop is agreed on by all processes, since a signal may reach one of them alone.
+    """
+
+    def __init__(self) -> None:
+        self.asked = self.stopped = False
+
+    @contextlib.contextmanager
+    def listening(self) -> Iterator[None]:
+        """Listen while the block runs; only a main thread can."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {number: signal.signal(number, self._hear) for number in SIGNALS}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _hear(self, number: int, frame: FrameType | None) -> None:
+        if self.asked:
+            raise SystemExit(INTERRUPTED)
+        self.asked = True
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **named: Any) -> None:
+        """Save and stop, unless this was the last step anyway."""
+        if self._agreed(args) and state.global_step < state.max_steps:
+            self.stopped = True
+            control.should_save = control.should_training_stop = True
+            control.should_evaluate = False
+
+    def on_epoch_end(self, args: Any, state: Any, control: Any, **named: Any) -> None:
+        """Keep the end of an epoch from saving twice, or evaluating, where the run was stopped."""
+        if self.stopped:
+            control.should_save = control.should_evaluate = False
+
+    def _agreed(self, args: Any) -> bool:
+        """Return whether any process was asked to stop."""
+        if args.world_size <= 1:
+            return self.asked
+        flag = torch.tensor([float(self.asked)], device=args.device)
+        torch.distributed.all_reduce(flag)
+        return bool(flag.item())
