@@ -285,7 +285,25 @@ class Loaded:
 
 @runtime_checkable
 class Trainable(Protocol):
-    """A student that can be trained."""
+    """A student that can be trained; all but ``load`` is known before weights are read."""
+
+    @property
+    def processor(self) -> Any:
+        """Tokenizer and image processor of transformers, with the budget of tokens set."""
+        ...
+
+    @property
+    def family(self) -> Any:
+        """A ``w2v.students.families.Family``: how it is asked, what a picture costs."""
+        ...
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """Plain JSON that belongs to the weights and is stored with a checkpoint.
+
+        ``base`` is the folder or hub id that a new adapter belongs to.
+        """
+        ...
 
     def load(self, *, dtype: str = "auto", training: bool = False, **more: Any) -> Loaded:
         """Load the weights.

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from datasets import Dataset
 from PIL import Image
@@ -19,7 +19,7 @@ from PIL import Image
 from w2v import images, paths, plugins, split, stream
 from w2v.checks import answers
 from w2v.errors import BadFile, BadOption, BadRecord, OutsideRoot, W2VError
-from w2v.kinds import Loaded
+from w2v.kinds import Trainable
 from w2v.provenance import digest
 from w2v.records import Question
 from w2v.stream import Stage
@@ -28,29 +28,6 @@ from w2v.validating import question_of
 INVERSE, FORWARD = "inverse", "forward"
 DIRECTIONS = (INVERSE, FORWARD)
 Size = tuple[int, int]
-
-
-class Learner(Protocol):
-    """What training asks of a student; all but ``load`` is known before weights are read."""
-
-    @property
-    def processor(self) -> Any:
-        """Tokenizer and image processor, with the budget set."""
-        ...
-
-    @property
-    def family(self) -> Any:
-        """A ``w2v.students.families.Family``."""
-        ...
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """What belongs to the weights and is stored with a checkpoint."""
-        ...
-
-    def load(self, *, dtype: str = "auto", training: bool = False, **more: Any) -> Loaded:
-        """Load the weights; see ``w2v.kinds.Trainable``."""
-        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +75,7 @@ class Row:
 def read(
     stage: Stage,
     path: str,
-    learner: Learner,
+    learner: Trainable,
     selection: Selection,
     max_length: int,
     room: int = 0,
@@ -142,7 +119,7 @@ def _row(
     question: Question,
     stage: Stage,
     beside: Path | None,
-    learner: Learner,
+    learner: Trainable,
     selection: Selection,
     measure_prompt: bool,
 ) -> Row | None:

@@ -14,7 +14,7 @@ from trl import GRPOTrainer
 
 from w2v import plugins, stream
 from w2v.errors import BadFile, BadOption, CheckFailed
-from w2v.kinds import Grade, Reward
+from w2v.kinds import Grade, Reward, Trainable
 from w2v.plugins import Spec, need
 from w2v.records import Question, Run
 from w2v.stream import Stage
@@ -175,7 +175,7 @@ def spoken(completion: Any) -> str:
 
 def make(
     plan: Plan,
-    student: data.Learner,
+    student: Trainable,
     config: configs.Config,
     rewards: dict[str, Reward],
     train: Sequence[Row],

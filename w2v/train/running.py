@@ -18,16 +18,16 @@ from safetensors.torch import save_file
 
 from w2v import paths, plugins, stream
 from w2v.errors import INTERRUPTED, BadFile, BadOption, OutsideRoot, W2VError
-from w2v.kinds import Loaded
+from w2v.kinds import DescribesItself, Loaded, Trainable
 from w2v.plugins import need
 from w2v.provenance import digest
 from w2v.records import Run
 from w2v.stream import Settings, Stage
-from w2v.students import folders, resolve
+from w2v.students import folders, hf, resolve
 from w2v.train import cards, checkpoints, configs, data, runs
 from w2v.train.checkpoints import Stopper
 from w2v.train.configs import Config
-from w2v.train.data import Learner, Row, Selection
+from w2v.train.data import Row, Selection
 from w2v.train.watching import Watcher, last_figures
 
 SAMPLES = 4
@@ -116,40 +116,39 @@ def configure(plan: Plan) -> Config:
     )
 
 
-def learner(plan: Plan) -> Learner:
+def learner(plan: Plan) -> Trainable:
     """Return the student, whose weights are not yet read.
 
     Raises:
         BadOption: It cannot be trained, or not in this way.
     """
     made = resolve.student(plan.student)
-    if not all(hasattr(made, name) for name in ("load", "processor", "family", "settings")):
+    if not isinstance(made, Trainable):
         raise BadOption(
             f"student {plan.student!r} cannot be trained", "it only answers: use it in w2v eval"
         )
-    if plan.tune == "full" and Path(getattr(made, "path", "")).is_dir():
-        if folders.is_adapter(Path(made.path)):
-            raise BadOption(
-                f"{made.path}: holds an adapter, so --tune full has no weights to train",
-                f"w2v merge {made.path} -o MERGED, then --student MERGED",
-            )
-    found: Learner = made
-    return found
+    place = getattr(made, "path", "")
+    if plan.tune == "full" and place and folders.is_adapter(Path(place)):
+        raise BadOption(
+            f"{place}: holds an adapter, so --tune full has no weights to train",
+            f"w2v merge {place} -o MERGED, then --student MERGED",
+        )
+    return made
 
 
 def fingerprint(
-    plan: Plan, student: Learner, rows: Sequence[Row], config: Config
+    plan: Plan, student: Trainable, rows: Sequence[Row], config: Config
 ) -> dict[str, Any]:
     """Return all that the weights depend on, as plain JSON; another run differs in it."""
-    describe = getattr(student, "describe", None)
-    weights = describe().get("weights") if describe else None
+    described = student.describe() if isinstance(student, DescribesItself) else {}
     told = {k: v for k, v in student.settings.items() if k != "base"}
+    told |= {k: described[k] for k in ("weights", "base") if k in described}  # digests, no paths
     return {
         "method": plan.method,
         "recipe": plan.recipe,
         "tune": plan.tune,
         "train_vision": plan.train_vision,
-        "student": {**told, "weights": weights},
+        "student": told,
         "questions": data.fingerprint(rows),
         "tasks": data.counts(rows),
         "lambda_inv": plan.lambda_inverse,
@@ -160,7 +159,7 @@ def fingerprint(
     }
 
 
-def load(plan: Plan, student: Learner, config: Config, stage: Stage) -> tuple[Loaded, Any]:
+def load(plan: Plan, student: Trainable, config: Config, stage: Stage) -> tuple[Loaded, Any]:
     """Return the student with its weights, and the settings of a new adapter if it needs one.
 
     Seeds are set first, so that an adapter is drawn alike whatever happened before.
@@ -364,13 +363,12 @@ def _advice(plan: Plan, args: Any) -> str:
     return "; or ".join(ideas)
 
 
-def base_dtype(student: Learner) -> Any:
+def base_dtype(student: Trainable) -> Any:
     """Return the type that the student's weights have on disk, None where it does not say."""
-    place = str(student.settings.get("base", ""))
-    return transformers.AutoConfig.from_pretrained(place, trust_remote_code=False).dtype
+    return hf.dtype_of(str(student.settings.get("base", "")))
 
 
-def first_prompts(rows: Sequence[Row], student: Learner, show: Callable[[str], None]) -> None:
+def first_prompts(rows: Sequence[Row], student: Trainable, show: Callable[[str], None]) -> None:
     """Show one rendered prompt of each task, as the student will see it."""
     for row in data.in_order(rows, lambda row: row.question.task_type):
         text = student.processor.apply_chat_template(

@@ -9,6 +9,7 @@ import torch
 from trl import SFTTrainer
 from trl.trainer.sft_trainer import DataCollatorForVisionLanguageModeling
 
+from w2v.kinds import Trainable
 from w2v.records import Run
 from w2v.stream import Stage
 from w2v.train import configs, data, running, runs
@@ -65,7 +66,7 @@ def _tell(
 
 def make(
     plan: Plan,
-    student: data.Learner,
+    student: Trainable,
     config: configs.Config,
     train: Any,
     held: Any,
