@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from w2v import boxes, testing, torchvision_cpu
+from w2v import boxes, evaluating, testing, torchvision_cpu
 from w2v.errors import BadFile, BadOption, BadRecord, UnknownName, W2VError
 from w2v.kinds import Student, Trainable
 from w2v.records import Message, Question
@@ -383,6 +383,12 @@ def test_every_family_is_a_student_that_trains(models):
         assert isinstance(student, Trainable) and hasattr(student, "answer")
     student: Student = made(models / "tiny")
     assert student.load(training=True).model.training
+    assert {"family", "image_tokens", "boxes", "base"} <= set(student.settings)
+
+    class OnlyLoads:
+        def load(self, **named): ...
+
+    assert not isinstance(OnlyLoads(), Trainable)
 
 
 def test_a_folder_of_another_family_is_refused_with_the_right_name(models):
@@ -531,6 +537,24 @@ def test_weights_are_told_apart(models, tmp_path):
     assert first == made(models / "qwen2.5-vl").describe()
     assert first["weights"] != made(tmp_path).describe()["weights"]
     json.dumps(first)
+
+
+def test_the_type_that_auto_came_to_is_part_of_the_protocol(models, monkeypatch):
+    def told(**options):
+        student = made(models / "internvl", **options)
+        described = student.describe()
+        return described["dtype"], evaluating.protocol("b", "1", [], "me", described)["protocol"]
+
+    whole = told()
+    assert whole[0] == "float32" and told(dtype="float32") == whole
+    halved = told(dtype="bfloat16")
+    assert halved[0] == "bfloat16" and halved[1] != whole[1]
+    # Off the CPU, auto is what the checkpoint names; where it names nothing, it stays unsaid.
+    monkeypatch.setattr(hf, "_device", lambda name: "cuda")
+    monkeypatch.setattr(hf, "dtype_of", lambda path: torch.bfloat16)
+    assert told() == halved
+    monkeypatch.setattr(hf, "dtype_of", lambda path: None)
+    assert told()[0] == "auto"
 
 
 @pytest.mark.parametrize("name", ["qwen2.5-vl", "tiny"])

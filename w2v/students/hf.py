@@ -152,9 +152,15 @@ class HFStudent:
             "max_new_tokens": self.options.max_new_tokens,
             "temperature": self.options.temperature,
             **({"seed": self.options.seed} if self.options.temperature else {}),
-            "dtype": self.options.dtype,
+            "dtype": self._dtype_name,
             "transformers": transformers.__version__,
         }
+
+    @property
+    def _dtype_name(self) -> str:
+        """What ``auto`` comes to here: answers in half precision are not those in full."""
+        dtype = _dtype(self.options.dtype, _device(self.options.device), training=False)
+        return str((dtype_of(self.base) or "auto") if dtype == "auto" else dtype).split(".")[-1]
 
     # ── answering ─────────────────────────────────────────────────────────────────────────────
 
@@ -341,6 +347,11 @@ def _config(path: str) -> Any:
             hint = families.OTHERS["internvl_chat"] if "internvl" in path.lower() else _known()
             raise BadFile(f"{path}: needs remote code, which is never run", hint) from error
         raise
+
+
+def dtype_of(path: str) -> Any:
+    """Return the type that a folder or hub id names for its weights, None where it names none."""
+    return _config(path).dtype
 
 
 def _with_adapter(model: Any, path: str, training: bool) -> Any:
