@@ -438,6 +438,28 @@ def test_the_world2vlm_recipe_is_the_paper_s():
     assert "adamw" in made.optim
 
 
+def test_the_world2vlm_recipe_writes_boxes_on_the_grid_and_records_it(train, home, tmp_path):
+    student = tmp_path / "qwen"  # as it comes from the hub: nobody has stored anything with it
+    shutil.copytree(home / "qwen", student, ignore=shutil.ignore_patterns("w2v.json"))
+
+    def boxes(typed, recipe="world2vlm"):
+        plan = running.Plan(
+            method="sft", questions="", student=str(typed), output=Path("unused"), recipe=recipe
+        )
+        return running.learner(plan).family.boxes
+
+    assert boxes(student) == boxes(f"qwen2.5-vl:path={student}") == "grid"
+    assert boxes(student, "default") == boxes(f"{student}:boxes=pixels") == "pixels"
+    sets = dict(max_steps=1, rows_per_step=2, lora_r=4)
+    for name, typed in (("grid", student), ("pixels", f"{student}:boxes=pixels")):
+        code, lines, err = train(name, "--recipe", "world2vlm", student=typed, **sets)
+        assert code == 0, err
+        assert lines[0]["settings"]["student"]["boxes"] == name
+        assert json.loads((tmp_path / name / "w2v.json").read_text())["boxes"] == name
+        # What it was trained on stays, whatever the next recipe says.
+        assert boxes(tmp_path / name) == boxes(tmp_path / name, "default") == name
+
+
 @pytest.mark.parametrize(
     ("processes", "sets", "batch"),
     [

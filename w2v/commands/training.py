@@ -36,7 +36,11 @@ def training_options(command: F) -> F:
             help="Folder of the run. The same command again continues it.",
         ),
         click.option(
-            "--recipe", default="default", show_default=True, help="default or world2vlm."
+            "--recipe",
+            default="default",
+            show_default=True,
+            help="default or world2vlm (the paper's settings; boxes on the grid 0-1000 for a "
+            "student that has not been trained on others).",
         ),
         click.option(
             "--tune",

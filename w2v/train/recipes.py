@@ -103,6 +103,12 @@ GRPO: Mapping[str, Recipe] = {
 
 RECIPES: Mapping[str, Mapping[str, Recipe]] = {"sft": SFT, "grpo": GRPO}
 
+BOXES: Mapping[str, str] = {"world2vlm": "grid"}
+"""How a student that no training has taught a way writes boxes; else as its family does.
+
+The paper asks every student for numbers from 0 to 1000 (arXiv 2604.26934, appendix B).
+"""
+
 FULL: Recipe = {"learning_rate": 1e-5}
 """What changes in the default recipe where all weights are trained."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import json
 import re
 import warnings
@@ -16,15 +17,15 @@ import transformers
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from w2v import paths, plugins, stream
+from w2v import paths, stream
 from w2v.errors import INTERRUPTED, BadFile, BadOption, OutsideRoot, W2VError
 from w2v.kinds import DescribesItself, Loaded, Trainable
-from w2v.plugins import need
+from w2v.plugins import Spec, need
 from w2v.provenance import digest
 from w2v.records import Run
 from w2v.stream import Settings, Stage
 from w2v.students import folders, hf, resolve
-from w2v.train import cards, checkpoints, configs, data, runs
+from w2v.train import cards, checkpoints, configs, data, recipes, runs
 from w2v.train.checkpoints import Stopper
 from w2v.train.configs import Config
 from w2v.train.data import Row, Selection
@@ -75,7 +76,7 @@ class Plan:
     max_length: int = 8192
     seed: int | None = None
     report_to: tuple[str, ...] = ()
-    rewards: tuple[plugins.Spec, ...] = ()
+    rewards: tuple[Spec, ...] = ()
     lambda_inverse: float | None = None
     lambda_forward: float | None = None
 
@@ -122,7 +123,7 @@ def learner(plan: Plan) -> Trainable:
     Raises:
         BadOption: It cannot be trained, or not in this way.
     """
-    made = resolve.student(plan.student)
+    made = _spec(plan).make()
     if not isinstance(made, Trainable):
         raise BadOption(
             f"student {plan.student!r} cannot be trained", "it only answers: use it in w2v eval"
@@ -134,6 +135,19 @@ def learner(plan: Plan) -> Trainable:
             f"w2v merge {place} -o MERGED, then --student MERGED",
         )
     return made
+
+
+def _spec(plan: Plan) -> Spec:
+    """Return the student as typed; the recipe says how it writes boxes if nothing else does."""
+    spec = resolve.spec(plan.student)
+    boxes = recipes.BOXES.get(plan.recipe)
+    place = spec.options.get("path", "")
+    stored = folders.settings(Path(place).expanduser()) if place else {}
+    if not boxes or "boxes" in spec.options or stored.get("boxes"):
+        return spec
+    if "boxes" not in inspect.signature(spec.offer.make).parameters:
+        return spec
+    return replace(spec, options={**spec.options, "boxes": boxes})
 
 
 def fingerprint(
