@@ -6,7 +6,10 @@ Each ``check_…`` takes what a user would type (``NAME`` or ``NAME:KEY=VALUE``)
 
 from __future__ import annotations
 
+import dataclasses
+import inspect
 import json
+import math
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,9 +18,9 @@ from typing import Any
 
 from w2v import motion
 from w2v.errors import CheckFailed
-from w2v.kinds import Problem, Verdict
+from w2v.kinds import Benchmark, Grade, Outcome, Problem, Verdict
 from w2v.plugins import parse_spec
-from w2v.records import Box, Clip, Gold, Intrinsics, Message, Move, Question, Scene
+from w2v.records import Answer, Box, Clip, Gold, Intrinsics, Message, Move, Question, Scene
 
 HEAVY = ("torch", "transformers", "trl", "diffusers", "numpy", "PIL", "cv2", "sklearn")
 
@@ -44,6 +47,7 @@ def check(kind: str, typed: str) -> Iterator[str]:
         "check": check_check,
         "reward": check_reward,
         "student": check_student,
+        "benchmark": check_benchmark,
     }
     if kind in known:
         yield known[kind](typed)
@@ -276,7 +280,6 @@ def check_student(typed: str) -> str:
 
     It must be greedy for this: what is asked twice is answered alike.
     """
-    import dataclasses
     import tempfile
 
     from w2v.students.resolve import student
@@ -294,6 +297,77 @@ def check_student(typed: str) -> str:
         _hold(made.answer([back]) == together[1:2], "a response depends on what is asked beside it")
         _hold(made.answer([]) == [], "no questions, but responses")
     return "answers two pictures, alone and in company alike"
+
+
+def check_benchmark(typed: str) -> str:
+    """A benchmark asks the same every time, pays the right answer in full, and reads any text.
+
+    One that takes a file (``path``) and is not given one gets the eight tasks about the example
+    clips.
+    """
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as folder:
+        benchmark = _benchmark(typed, Path(folder) / "questions.jsonl")
+        _hold(isinstance(benchmark.version, str) and benchmark.version != "", "has no version")
+        asked = list(benchmark.questions())
+        _hold(bool(asked), "no questions")
+        only = all(isinstance(q, Question) for q in asked)
+        _hold(only, "questions() must yield Question records")
+        _hold(asked == list(benchmark.questions()), "another time it asks other questions")
+        _hold(len({q.id for q in asked}) == len(asked), "two questions have one id")
+        for q in asked:
+            tags = sum(m.content.count("<image>") for m in q.messages)
+            _hold(tags == len(q.images), f"{q.id}: {tags} <image> tags, {len(q.images)} images")
+        groups = {_grade(benchmark, question) for question in asked}
+    return f"{len(asked)} questions in {len(groups)} groups"
+
+
+def _benchmark(typed: str, file: Path) -> Benchmark:
+    """Return the benchmark that was typed, about example questions where it needs a file."""
+    spec = parse_spec("benchmark", typed)
+    path = inspect.signature(spec.offer.make).parameters.get("path")
+    if path and path.default is path.empty and "path" not in spec.options:
+        tasks = ("A1", "A2", "A3", "A4", "D1", "D2", "D3", "D4")
+        makers = (parse_spec("task", name).make() for name in tasks)
+        asked = (q for make in makers for q in make(example_clips(), lambda reason: None))
+        file.write_text("".join(json.dumps(q.to_json()) + "\n" for q in asked), encoding="utf-8")
+        spec = dataclasses.replace(spec, options={**spec.options, "path": str(file)})
+    made: Benchmark = spec.make()
+    return made
+
+
+def _grade(benchmark: Benchmark, question: Question) -> str:
+    """Hold the scoring of one question against the contract; return the question's group."""
+    worth = {}
+    for said in (question.answer, "", "\0", "9" * 5000):
+        grade = benchmark.score(question, said)
+        _hold(grade is None or isinstance(grade, Grade), "score() must return a Grade or None")
+        answer = Answer(
+            id=f"{question.id}/contract",
+            question=question.id,
+            student="contract",
+            benchmark="contract",
+            response=said,
+            score=grade.score if grade else None,
+            parts=dict(grade.parts) if grade else {},
+            parsed=grade.parsed if grade else None,
+        )
+        told = benchmark.outcome(question, answer)
+        _hold(isinstance(told, Outcome) and bool(told.group), "outcome() must return an Outcome")
+        for name, value in told.values.items():
+            _hold(math.isfinite(value), f"{question.id}: {name} is {value} for {said[:20]!r}")
+        right = told.values.get("accuracy", float(said == question.answer))
+        _hold(right in (0, 1), f"{question.id}: accuracy is {right}, neither 0 nor 1")
+        worth[said] = (told.group, right, None if grade is None else grade.score)
+    group, right, full = worth.pop(question.answer)
+    _hold(right == 1, f"{question.id}: the right answer counts as wrong")
+    for said, (other, counted, score) in worth.items():
+        _hold(other == group, f"{question.id}: the group depends on the response")
+        _hold(counted == 0, f"{question.id}: {said[:20]!r} counts as right")
+        less = full is None or score is None or score < full
+        _hold(less, f"{question.id}: {said[:20]!r} scores as much as the right answer")
+    return group
 
 
 def example_question(root: Path) -> Question:
