@@ -132,6 +132,18 @@ def test_halved_weights_are_trained_whole_and_written_halved(train, tmp_path, ho
     assert again.dtype == torch.bfloat16
 
 
+def test_arithmetic_is_halved_on_a_cpu_if_asked_for(train, tmp_path):
+    settings = dict(max_steps=6, rows_per_step=8)
+    assert train("whole", "--tune", "full", **settings)[0] == 0
+    code, lines, err = train("halved", "--tune", "full", bf16="true", **settings)
+    assert code == 0, err
+    assert lines[0]["settings"]["bf16"] is True
+    one, other = (training_rows.metrics(tmp_path / name, "loss") for name in ("whole", "halved"))
+    assert one != other and one == pytest.approx(other, rel=0.02)
+    kept = weights(tmp_path / "halved" / "checkpoint-6")
+    assert {value.dtype for value in kept.values()} == {torch.float32}
+
+
 # ── weights of directions and questions ───────────────────────────────────────────────────────
 
 
@@ -253,6 +265,39 @@ def test_a_row_of_coefficient_0_leaves_no_trace_in_a_gradient(home, tmp_path):
         assert torch.allclose(found, wanted[name], rtol=1e-3, atol=1e-7), name
 
 
+def test_only_answers_go_through_the_last_layer(home, tmp_path, monkeypatch):
+    from trl.trainer import utils
+
+    rows = read(home, [training_rows.question(home / "rows", k) for k in range(4)])
+    made = trainer(home, tmp_path, rows, [1.0] * 4, max_steps=1, per_device_train_batch_size=4)
+    batch = made.data_collator([made.train_dataset[k] for k in range(4)])
+    scored, real = [], utils._ChunkedLogProbFunction
+
+    class Spy:
+        @staticmethod
+        def apply(hidden, *rest):
+            scored.append(len(hidden))
+            return real.apply(hidden, *rest)
+
+    monkeypatch.setattr(utils, "_ChunkedLogProbFunction", Spy)
+    labels = int((batch["labels"] != -100).sum())
+    made.compute_loss(made.model, batch)
+    assert scored == [labels] and 0 < labels < batch["input_ids"].numel() // 2
+
+
+def test_rows_of_an_update_are_batched_by_length_unless_told_otherwise(home, tmp_path):
+    rows = read(home, [training_rows.question(home / "rows", k) for k in range(16)])
+
+    def order(**sets):
+        settings = dict(per_device_train_batch_size=2, gradient_accumulation_steps=4, **sets)
+        return list(trainer(home, tmp_path, rows, [1.0] * 16, **settings)._get_train_sampler())
+
+    lengths = [rows[k].length for k in order()]
+    assert lengths == sorted(lengths[:8], reverse=True) + sorted(lengths[8:], reverse=True)
+    assert sorted(lengths, reverse=True) != lengths != [row.length for row in rows]
+    assert order(train_sampling_strategy="sequential") == list(range(16))
+
+
 def test_the_loss_is_on_the_answer_and_its_end_alone(home):
     rows = read(home, [training_rows.question(home / "rows", 1)])
     learner = running.learner(
@@ -268,7 +313,7 @@ def test_the_loss_is_on_the_answer_and_its_end_alone(home):
 # ── stopping and going on ─────────────────────────────────────────────────────────────────────
 
 
-LONG = dict(max_steps=12, rows_per_step=4, save_steps=2, lora_dropout="0.3", lora_r=4)
+LONG = dict(max_steps=12, rows_per_step=8, save_steps=2, lora_dropout="0.3", lora_r=4)
 
 
 def test_a_killed_run_ends_in_the_same_weights(train, home, tmp_path):
@@ -281,7 +326,7 @@ def test_a_killed_run_ends_in_the_same_weights(train, home, tmp_path):
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    wanted = tmp_path / "cut" / f"checkpoint-{random.choice([2, 4, 6, 8])}"
+    wanted = tmp_path / "cut" / f"checkpoint-{random.choice([2, 4, 6, 8, 10])}"
     while not wanted.exists() and process.poll() is None:
         time.sleep(0.01)
     time.sleep(random.uniform(0, 0.2))

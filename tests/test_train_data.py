@@ -93,6 +93,58 @@ def test_pictures_are_opened_when_a_row_is_taken_not_before(learner, tmp_path):
         table[1]
 
 
+def test_a_picture_that_many_questions_share_is_opened_once(learner, tmp_path, monkeypatch):
+    question = training_rows.question(tmp_path, 0)
+    rows, _ = read(learner, tmp_path, [replace(question, id=f"q{k}") for k in range(4)])
+    opened, load = [], images.load
+    monkeypatch.setattr(data.images, "load", lambda path: opened.append(path.name) or load(path))
+    table = data.table(rows)
+    shown = [table[k]["images"] for k in (0, 1, 2, 3)]
+    assert opened == list(question.images)
+    assert all(one.tobytes() == other.tobytes() for one, other in zip(*shown[:2], strict=True))
+
+
+def test_only_the_pictures_opened_last_are_kept(tmp_path, monkeypatch):
+    opened = []
+    monkeypatch.setattr(
+        data, "picture", lambda path: opened.append(path) or Image.new("RGB", (10, 10))
+    )
+    taken = data._Take(room=1000)  # two pictures of 400 bytes
+    for path in ("a", "b", "a", "c", "a", "b"):
+        taken._open(path)
+    assert opened == ["a", "b", "c", "b"] and list(taken.kept) == ["a", "b"]
+    monkeypatch.setattr(data, "picture", lambda path: Image.new("RGB", (100, 100)))
+    assert taken._open("d").size == (100, 100) and taken.room == 1000 and not taken.kept
+
+
+@given(st.lists(st.integers(1, 99), max_size=40), st.integers(1, 9), st.integers(0, 3))
+def test_an_update_sees_the_rows_that_chance_gives_it_the_longest_first(lengths, window, epoch):
+    def updates(sampler):
+        order = list(sampler)
+        return [order[k : k + window] for k in range(0, len(order), window)]
+
+    sampler = data.InWindows(lengths, window, 7)
+    sampler.set_epoch(epoch)
+    found = updates(sampler)
+    drawn = data.InWindows([0] * len(lengths), window, 7)  # nothing to sort by
+    drawn.set_epoch(epoch)
+    assert [set(part) for part in found] == [set(part) for part in updates(drawn)]
+    assert sorted(k for part in found for k in part) == list(range(len(lengths)))
+    for part in found:
+        assert [lengths[k] for k in part] == sorted((lengths[k] for k in part), reverse=True)
+    assert updates(sampler) == found
+
+
+def test_every_epoch_and_every_seed_has_its_own_order():
+    def order(seed, epoch):
+        sampler = data.InWindows([1] * 20, 4, seed)
+        sampler.set_epoch(epoch)
+        return tuple(sampler)
+
+    assert len({order(seed, epoch) for seed in range(3) for epoch in range(3)}) > 3
+    assert order(0, 0) != order(0, 1) and order(0, 0) != order(1, 0)
+
+
 def test_earlier_turns_and_system_words_stay_in_the_prompt(learner, tmp_path):
     question = training_rows.question(tmp_path, 0)
     ask, answer = question.messages

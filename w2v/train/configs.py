@@ -176,15 +176,17 @@ def _batch(
 
 
 def _machine(user: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what this machine needs; on a CPU nothing is to be halved or recomputed."""
+    """Return what this machine needs; on a CPU nothing is recomputed, and halved on demand."""
     tidy: dict[str, Any] = {"disable_tqdm": True}
     if "report_to" not in user:
         tidy["report_to"] = "none"
     if torch.cuda.is_available() and not user.get("use_cpu"):
-        if not torch.cuda.is_bf16_supported():
-            tidy["bf16"] = False
+        halves = torch.cuda.is_bf16_supported()
     else:
-        tidy |= {"use_cpu": True, "bf16": False, "dataloader_pin_memory": False}
+        tidy |= {"use_cpu": True, "dataloader_pin_memory": False}
+        halves = False  # few CPUs gain from it; on one that does, it may be asked for
+    if not halves and "bf16" not in user:
+        tidy["bf16"] = False
     if "activation_checkpointing" not in user:
         tidy["activation_checkpointing"] = not tidy.get("use_cpu", False)
     return tidy

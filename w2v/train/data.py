@@ -7,14 +7,16 @@ used, never before.
 from __future__ import annotations
 
 import json
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from datasets import Dataset
 from PIL import Image
+from torch.utils.data import Sampler
 
 from w2v import images, paths, plugins, split, stream
 from w2v.checks import answers
@@ -290,7 +292,7 @@ def table(rows: Sequence[Row], weights: Sequence[float] = ()) -> Dataset:
     """Return the rows as a table that TRL reads; pictures are opened as rows are taken.
 
     A taken row has ``prompt`` and ``completion`` (typed turns), ``images`` (PIL, RGB), ``weight``,
-    ``question`` (JSON), ``frames``, ``task_type`` and ``direction``.
+    ``question`` (JSON), ``frames``, ``task_type``, ``direction`` and ``length``.
     """
     columns: dict[str, list[Any]] = {
         "turns": [json.dumps(row.turns) for row in rows],
@@ -300,27 +302,86 @@ def table(rows: Sequence[Row], weights: Sequence[float] = ()) -> Dataset:
         "weight": list(weights) or [1.0] * len(rows),
         "task_type": [row.question.task_type for row in rows],
         "direction": [row.question.direction for row in rows],
+        "length": [row.length for row in rows],
     }
     made: Dataset = Dataset.from_dict(columns)
-    made.set_transform(_take)
+    made.set_transform(_Take())
     return made
 
 
-def _take(batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
-    """Return stored columns as TRL wants them."""
-    turns = [json.loads(text) for text in batch.pop("turns")]
-    return {
-        **batch,
-        "prompt": [said[:-1] for said in turns],
-        "completion": [said[-1:] for said in turns],
-        "frames": [json.loads(text) for text in batch["frames"]],
-        "images": [[picture(path) for path in files] for files in batch["images"]],
-    }
+class _Take:
+    """Turns stored columns into what TRL wants; keeps pictures, since many questions share them.
+
+    Args:
+        room: Bytes that the pictures opened last may take together.
+    """
+
+    def __init__(self, room: int = 256 << 20) -> None:
+        self.room = room
+        self.kept: OrderedDict[str, Image.Image] = OrderedDict()
+
+    def __call__(self, batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
+        """Return columns with typed turns and opened pictures."""
+        turns = [json.loads(text) for text in batch.pop("turns")]
+        return {
+            **batch,
+            "prompt": [said[:-1] for said in turns],
+            "completion": [said[-1:] for said in turns],
+            "frames": [json.loads(text) for text in batch["frames"]],
+            "images": [[self._open(path) for path in files] for files in batch["images"]],
+        }
+
+    def _open(self, path: str) -> Image.Image:
+        """Return a picture, which is shared: nobody may draw on it."""
+        if path not in self.kept:
+            found = picture(path)
+            self.kept[path] = found
+            self.room -= _bytes(found)
+            while self.room < 0:
+                self.room += _bytes(self.kept.popitem(last=False)[1])
+            return found
+        self.kept.move_to_end(path)
+        return self.kept[path]
+
+
+def _bytes(shown: Image.Image) -> int:
+    return shown.width * shown.height * 4  # as pillow keeps them
 
 
 def picture(path: str) -> Image.Image:
     """Return a picture as students see it: RGB and upright."""
     return Image.fromarray(images.load(Path(path)))
+
+
+class InWindows(Sampler[int]):  # type: ignore[misc]
+    """Rows in random order; those of one update stand by length, the longest first.
+
+    Rows that are batched together are padded to the longest of them. An update sees the same rows
+    as without, so nothing changes but the speed. Order hangs on seed and epoch alone.
+
+    Args:
+        lengths: Of every row.
+        window: Number of rows of an update, over all processes and accumulation steps.
+        seed: Of the order.
+    """
+
+    def __init__(self, lengths: Sequence[int], window: int, seed: int) -> None:
+        self.lengths, self.window, self.seed = list(lengths), window, seed
+        self.epoch = 0
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Draw another order; accelerate calls this by its name."""
+        self.epoch = epoch
+
+    def __iter__(self) -> Iterator[int]:
+        draw = torch.Generator().manual_seed(self.seed + self.epoch)
+        order = torch.randperm(len(self), generator=draw).tolist()
+        for start in range(0, len(order), self.window):
+            part = order[start : start + self.window]
+            yield from sorted(part, key=self.lengths.__getitem__, reverse=True)
 
 
 def in_order(rows: Sequence[Row], key: Callable[[Row], Any]) -> Iterator[Row]:

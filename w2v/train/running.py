@@ -25,7 +25,7 @@ from w2v.provenance import digest
 from w2v.records import Run
 from w2v.stream import Settings, Stage
 from w2v.students import folders, hf, resolve
-from w2v.train import cards, checkpoints, configs, data, recipes, runs
+from w2v.train import cards, checkpoints, configs, data, heads, recipes, runs
 from w2v.train.checkpoints import Stopper
 from w2v.train.configs import Config
 from w2v.train.data import Row, Selection
@@ -179,6 +179,7 @@ def load(plan: Plan, student: Trainable, config: Config, stage: Stage) -> tuple[
     Seeds are set first, so that an adapter is drawn alike whatever happened before.
     """
     warnings.filterwarnings("ignore", _OLD_NAMES, FutureWarning)
+    heads.install()
     transformers.set_seed(config.trainer.seed)
     loaded = student.load(training=True, **configs.loading(config, plan.tune))
     has_adapter = hasattr(loaded.model, "peft_config")

@@ -124,6 +124,16 @@ class WeightedTrainer(Resumable, SFTTrainer):  # type: ignore[misc]
         super().__init__(*given, **named)
         self._sums: dict[bool, Any] = {}
 
+    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+        """Return rows in an order that wastes little on padding, unless another was asked for."""
+        if self.args.train_sampling_strategy != "random":
+            return super()._get_train_sampler(train_dataset)
+        args = self.args
+        rows = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
+        table = self.train_dataset if train_dataset is None else train_dataset
+        lengths = table.with_format(None)["length"]
+        return data.InWindows(lengths, rows, args.data_seed)
+
     def _get_num_items_in_batch(self, batch_samples: list[Any], device: Any) -> Any:
         """Return the number of rows of an update over all processes."""
         rows = torch.tensor(sum(len(batch[WEIGHTS]) for batch in batch_samples), device=device)
