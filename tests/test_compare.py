@@ -274,12 +274,10 @@ def test_a_page_shows_figures_curves_wins_and_losses(runs, tmp_path):
     base, sft = comparing.short_names([comparing.read(run) for run in runs[:2]])
     whole = comparing.compare([base, sft])
     known = {"A1/4": asked("A1/4", tmp_path)}
-    points = {"sft": [(0, 2.0), (10, 1.0), (20, math.nan)], "grpo": []}
-    told = learning.page_of("Demo", whole, known, tmp_path, {"loss": points}, number=3)
-    assert told.count("<title>") == 3 and "A1 base: 0.500" in told and "A1 sft: 0.667" in told
+    told = "".join(learning.sections(whole, known, tmp_path, number=3))
+    assert told.count("<title>") == 2 and "A1 base: 0.500" in told and "A1 sft: 0.667" in told
     assert "Won: 4 questions" in told and "Lost: 0 questions" in told
     assert told.count("<h4>") == 3 and told.count("data:image/jpeg;base64,") == 1
-    assert '<polyline points="44.0,10.0 560.0,180.0"' in told
     # set apart from 0, and so bold; McNemar's p of 4 against 0
     assert "<b>+0.333<small class=faint> [+0.333, +0.333]</small></b>" in told
     assert "<td>0.125</td>" in told
@@ -290,9 +288,23 @@ def test_what_a_student_says_cannot_break_out_of_the_page(tmp_path):
     two = write(tmp_path / "b", {"A1": [1.0]})
     log = two / "answers.jsonl"
     log.write_text(log.read_text().replace('"said"', '"<script>alert(1)</script>"'))
-    told = learning.page_of("<i>", comparing.compare([comparing.read(one), comparing.read(two)]))
+    told = "".join(learning.sections(learning.exams([one, two])))
     assert "<script>" not in told and "&lt;script&gt;alert(1)" in told
-    assert "<h1>&lt;i&gt;</h1>" in told
+
+
+def test_the_report_holds_each_run_against_the_one_before_it(runs, tmp_path, w2v):
+    trained = tmp_path / "sft"
+    trained.mkdir()
+    (trained / "run.json").write_text("{}")
+    lines = ['{"step":0,"loss":2.0}', '{"step":10,"loss":1.0,"tasks/A1/reward":0.5}']
+    (trained / "metrics.jsonl").write_text("\n".join([*lines, '{"step":20,"loss":null}']))
+    page = tmp_path / "page.html"
+    code, _, err = w2v("report", *runs, trained, "-o", page)
+    assert (code, err) == (0, f"w2v report: {page}, 0 tasks\n")
+    told = page.read_text()
+    assert "sft against base" in told and "grpo against sft" in told
+    assert '<polyline points="44.0,10.0 560.0,180.0"' in told
+    assert "<h3>reward of each task</h3>" in told
 
 
 def test_a_curve_without_points_is_no_chart():

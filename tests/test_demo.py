@@ -10,7 +10,7 @@ import pytest
 
 pytest.importorskip("embreex")
 
-DEMO = [sys.executable, "-m", "w2v", "demo", "-o", "demo", "--quick", "--scenes", "2"]
+DEMO = [sys.executable, "-m", "w2v", "demo", "-o", "demo", "--quick", "--scenes", "4"]
 RESULTS = ("clips.jsonl", "boxed.jsonl", "asked.jsonl", "questions.jsonl")
 
 

@@ -35,6 +35,7 @@ LAYERS = [
     },
     {"report"},
     {"train"},
+    {"pretraining"},
     {"commands"},
     {"cli"},
     {"__main__"},

@@ -273,7 +273,7 @@ def folder(clip, tmp_path):
 
 def page_of(folder, root):
     found = page.gather(folder, 12, 0)
-    return page.write(found, page.draw(found, root))
+    return page.document("d", page.sections(found, page.draw(found, root)))
 
 
 def text_of(markup):

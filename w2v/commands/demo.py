@@ -2,15 +2,56 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import click
 
 from w2v.commands.doctor import cores
+from w2v.commands.training import NEEDED
 from w2v.errors import W2VError
 from w2v.stream import loads
+
+
+@dataclass(frozen=True, kw_only=True)
+class Size:
+    """How much of everything.
+
+    Args:
+        scenes: Rooms.
+        test: Share of the rooms that the students are asked about and do not learn from.
+        sft: Settings of supervised fine-tuning, for TRL.
+        grpo: Settings of GRPO, for TRL.
+        asked: Most questions asked of each student.
+    """
+
+    scenes: int
+    test: float
+    sft: tuple[str, ...]
+    grpo: tuple[str, ...]
+    asked: int
+
+
+_SFT = ("bf16=true", "per_device_train_batch_size=32", "rows_per_step=32", "learning_rate=1e-3")
+_GRPO: tuple[str, ...] = (
+    "bf16=true",
+    "per_device_train_batch_size=64",
+    "rows_per_step=64",
+    "learning_rate=1e-4",
+    "max_completion_length=40",
+)
+WHOLE = Size(scenes=300, test=0.15, sft=_SFT, grpo=(*_GRPO, "max_steps=60"), asked=3000)
+QUICK = Size(
+    scenes=8,
+    test=0.4,
+    sft=(*_SFT, "max_steps=8"),
+    grpo=(*_GRPO, "max_steps=2", "rows_per_step=16", "per_device_train_batch_size=16"),
+    asked=120,
+)
+STUDENT = "tiny"
 
 
 @click.command()
@@ -22,55 +63,135 @@ from w2v.stream import loads
     required=True,
     help="Folder for everything; running again continues it.",
 )
-@click.option("--scenes", type=click.IntRange(1), default=20, show_default=True, help="Rooms.")
-@click.option("--quick", is_flag=True, help="Four plainly lit rooms in small pictures.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Another seed, other rooms.")
+@click.option("--scenes", type=click.IntRange(2), help="Rooms.  [default: 300; quick: 8]")
+@click.option("--quick", is_flag=True, help="A few rooms and steps: shows that all runs.")
+@click.option(
+    "--train/--no-train", default=True, help="Train and ask a student, or end with the questions."
+)
+@click.option("--full", is_flag=True, help="Also train on one direction of questions alone.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of rooms and training.")
 @click.option(
     "--workers", type=click.IntRange(1), help="Processes that render. Default: one per core."
 )
-def demo(out: Path, scenes: int, quick: bool, seed: int, workers: int | None) -> None:
-    """Make checked questions of all eight kinds from simulated rooms.
+def demo(
+    out: Path,
+    scenes: int | None,
+    quick: bool,
+    train: bool,
+    full: bool,
+    seed: int,
+    workers: int | None,
+) -> None:
+    """Teach a tiny student, on simulated rooms, what a move of the camera does.
 
-    Each step is an ordinary command, shown as it runs. Ends with a page of contact sheets.
+    Renders rooms, asks and checks questions of all eight kinds, trains the student on them (sft,
+    then grpo), and asks it about rooms that it has not learned from. Each step is an ordinary
+    command, shown as it runs. Ends with a table, and a page of figures, curves and contact sheets.
+    Without the packages of w2v[train] it ends with the questions.
     """
+    size = QUICK if quick else WHOLE
     out.mkdir(parents=True, exist_ok=True)
-    teacher, size = ("sim:quality=fast", "128x128") if quick else ("sim", "256x256")
-    scenes = min(scenes, 4) if quick else scenes
-    workers = workers or cores()
-    shared = ["--root", str(out)]
-    render = ["render", "--teacher", teacher, "--scenes", str(scenes), "--seed", str(seed)]
-    render += ["--size", size, "--frames", "ends", "-o", str(out), *shared]
-    if workers > 1:
-        _together([[*render, "--shard", f"{k}/{workers}"] for k in range(workers)])
-    steps = {
-        "clips": render,
-        "boxed": ["annotate", str(out / "clips.jsonl"), "--detector", "oracle", *shared],
-        "asked": ["build-tasks", str(out / "boxed.jsonl"), "--seed", str(seed), *shared],
-        "questions": [
-            "validate",
-            str(out / "asked.jsonl"),
-            "--seed",
-            str(seed),
-            "--rejects",
-            str(out / "rejects.jsonl"),
-            "--report",
-            str(out / "checks.json"),
-            *shared,
-        ],
-    }
-    for name, arguments in steps.items():
-        _step([*arguments, "--summary", str(out / f"{name}.summary.json")], out / f"{name}.jsonl")
-    page = out / "report.html"
-    asked = ["report", str(out), "-o", str(page), "--sheets", str(out / "sheets"), *shared]
-    _step(asked, None)
+    run = Steps(out, seed, workers or cores())
+    run.questions(scenes or size.scenes, size.test)
+    lacking = [name for name in NEEDED if train and importlib.util.find_spec(name) is None]
+    run.page(run.learn(size, full) if train and not lacking else [])
     _tell(out)
-    click.echo(page)
+    if lacking:
+        hint = "pip install -c constraints.txt '.[train]'"
+        click.echo(f"nothing was trained: {', '.join(lacking)} not installed ({hint})", err=True)
+    click.echo(out / "report.html")
 
 
-def _environment() -> dict[str, str]:
-    """Return the environment of a step: one thread each, and no Slurm array of our own."""
+class Steps:
+    """The commands of the demo, each of which does nothing where its result is there."""
+
+    def __init__(self, out: Path, seed: int, workers: int) -> None:
+        self.out, self.seed, self.workers = out, str(seed), workers
+        self.shared = ["--root", str(out)]
+
+    def path(self, *parts: str) -> str:
+        """Return a path in the folder of the demo."""
+        return str(self.out.joinpath(*parts))
+
+    # ── data ──────────────────────────────────────────────────────────────────────────────────
+
+    def questions(self, scenes: int, test: float) -> None:
+        """Make checked questions in two parts that share no room."""
+        render = ["render", "--teacher", "sim:quality=fast", "--scenes", str(scenes)]
+        render += ["--seed", self.seed, "--size", "128x128", "--frames", "ends", "-o", self.path()]
+        render += self.shared
+        if self.workers > 1 and not (self.out / "clips.jsonl").exists():
+            parts = [f"{k}/{self.workers}" for k in range(self.workers)]
+            _together([[*render, "--shard", part] for part in parts])
+        self._records("clips", render)
+        self._records("boxed", ["annotate", self.path("clips.jsonl"), "--detector", "oracle"])
+        self._records("asked", ["build-tasks", self.path("boxed.jsonl"), "--seed", self.seed])
+        shares = f"train={1 - test:g},test={test:g}"
+        checked = ["validate", self.path("asked.jsonl"), "--seed", self.seed, "--split", shares]
+        checked += ["-o", self.path("parts"), "--rejects", self.path("rejects.jsonl")]
+        self._records("questions", [*checked, "--report", self.path("checks.json")])
+
+    def _records(self, name: str, arguments: list[str]) -> None:
+        """Run a command whose records go to NAME.jsonl and its figures to NAME.summary.json."""
+        shared = [] if arguments[-2:] == self.shared else self.shared
+        summary = ["--summary", self.path(f"{name}.summary.json")]
+        _step([*arguments, *shared, *summary], self.out / f"{name}.jsonl")
+
+    # ── learning ──────────────────────────────────────────────────────────────────────────────
+
+    def learn(self, size: Size, full: bool) -> list[str]:
+        """Train and evaluate; return what the page is about."""
+        train = self._train("sft", "sft", STUDENT, size.sft)
+        best = self._train("grpo", "grpo", train, size.grpo)
+        students = {"base": STUDENT, "sft": train, "grpo": best}
+        if full:
+            for way in ("forward", "inverse"):
+                only = ("--direction", way)
+                students[way] = self._train(f"sft-{way}", "sft", STUDENT, size.sft, *only)
+        for name, student in students.items():
+            self._ask(name, student, size.asked, "--blind" if name == "base" else "--no-blind")
+        blind = self.path("eval", "base", "blind.jsonl")
+        exams = [blind, *(self.path("eval", name) for name in ("base", "sft", "grpo"))]
+        table = ["compare", *exams, "--metric", "reward"]
+        _step([*table, "--against", "previous"], self.out / "learned.md")
+        _step(table, self.out / "above-blind.md")
+        if full:
+            ways = ("base", "forward", "inverse", "sft")
+            runs = [self.path("eval", name) for name in ways]
+            _step(["compare", *runs, "--metric", "reward"], self.out / "ablation.md")
+        return [*exams, self.path("sft"), self.path("grpo")]
+
+    def _train(
+        self, name: str, method: str, student: str, sets: tuple[str, ...], *more: str
+    ) -> str:
+        """Train a student; return the folder of the run."""
+        folder = self.path(name)
+        command = [method, self.path("parts", "train.jsonl"), "--student", student, "-o", folder]
+        command += ["--tune", "full", "--train-vision", "--holdout", "0", "--seed", self.seed]
+        for value in sets:
+            command += ["--set", value]
+        _step([*command, *more, *self.shared], self.out / f"{name}.run.jsonl", cores())
+        return folder
+
+    def _ask(self, name: str, student: str, most: int, *more: str) -> None:
+        """Ask a student about the rooms that were kept apart."""
+        command = ["eval", self.path("parts", "test.jsonl"), "--student", student]
+        command += ["-o", self.path("eval", name), "--limit", str(most), "--batch-size", "64"]
+        command += ["--train", self.path("parts", "train.jsonl")]
+        _step([*command, *more, *self.shared], self.out / f"{name}.answers.jsonl", cores())
+
+    # ── the end ───────────────────────────────────────────────────────────────────────────────
+
+    def page(self, learned: list[str]) -> None:
+        """Write the page and the contact sheets."""
+        page = ["report", *learned, self.path(), "-o", self.path("report.html")]
+        _step([*page, "--sheets", self.path("sheets"), *self.shared], None)
+
+
+def _environment(threads: int) -> dict[str, str]:
+    """Return the environment of a step: its threads, and no Slurm array of our own."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith("SLURM_ARRAY")}
-    return {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", **kept}
+    return {"OMP_NUM_THREADS": str(threads), "OPENBLAS_NUM_THREADS": "1", **kept}
 
 
 def _command(arguments: list[str]) -> list[str]:
@@ -80,13 +201,13 @@ def _command(arguments: list[str]) -> list[str]:
     return [sys.executable, "-m", "w2v", *arguments]
 
 
-def _step(arguments: list[str], result: Path | None) -> None:
-    """Run one command; its records appear under ``result`` only when it is done."""
+def _step(arguments: list[str], result: Path | None, threads: int = 1) -> None:
+    """Run one command; what it writes appears under ``result`` only when it is done."""
     import subprocess
 
     part = result.with_name(f".{result.name}.part") if result else Path(os.devnull)
     with open(part, "wb") as file:
-        done = subprocess.run(_command(arguments), stdout=file, env=_environment())
+        done = subprocess.run(_command(arguments), stdout=file, env=_environment(threads))
     if done.returncode:
         raise StepFailed(arguments[0], done.returncode)
     if result:
@@ -98,7 +219,7 @@ def _together(commands: list[list[str]]) -> None:
     import subprocess
 
     running = [
-        subprocess.Popen(_command(c), stdout=subprocess.DEVNULL, env=_environment())
+        subprocess.Popen(_command(c), stdout=subprocess.DEVNULL, env=_environment(1))
         for c in commands
     ]
     try:
@@ -127,3 +248,6 @@ def _tell(out: Path) -> None:
         click.echo(f"  {task}  {count}", err=True)
     click.echo(f"questions: {out / 'questions.jsonl'}", err=True)
     click.echo(f"contact sheets: {out / 'sheets'}", err=True)
+    for name in ("learned.md", "above-blind.md", "ablation.md"):
+        if (out / name).exists():
+            click.echo(f"\n{name}:\n{(out / name).read_text(encoding='utf-8')}", err=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -9,10 +10,17 @@ import click
 from w2v import stream
 from w2v.errors import BadFile
 from w2v.plugins import need
+from w2v.records import Question
 
 
 @click.command()
-@click.argument("source", type=click.Path(path_type=Path, exists=True), metavar="DIR|QUESTIONS")
+@click.argument(
+    "sources",
+    nargs=-1,
+    required=True,
+    type=click.Path(path_type=Path, exists=True),
+    metavar="DIR|QUESTIONS|RUN...",
+)
 @click.option(
     "-o",
     "--output",
@@ -47,7 +55,7 @@ from w2v.plugins import need
 )
 @click.option("-q", "--quiet", is_flag=True, help="Say only what went wrong.")
 def report(
-    source: Path,
+    sources: tuple[Path, ...],
     page: Path,
     folder: Path | None,
     per_task: int,
@@ -56,28 +64,52 @@ def report(
     root: Path,
     quiet: bool,
 ) -> None:
-    """Show a data set on one page: what became of what, answers, and sheets of questions.
+    """Show data, training and what was learned on one page.
 
-    DIR is a folder with summaries, questions or clips; QUESTIONS a JSONL file.
+    DIR is a folder with summaries, questions or clips; QUESTIONS a JSONL file. RUN is a folder of
+    w2v eval or its blind.jsonl (set side by side, each against the one before it, with wins and
+    losses), or a folder of w2v sft or grpo (its curves).
 
     \b
     w2v report d -o report.html
+    w2v report d eval/base/blind.jsonl eval/base eval/sft runs/sft -o report.html
     """
     need("PIL", "w2v[images]")
+    from w2v.report import learning, sheets
     from w2v.report import page as pages
-    from w2v.report import sheets
 
-    found = pages.gather(source, per_task, seed)
-    drawn = pages.draw(found, root, number=per_task, seed=seed, between=between)
+    runs = [source for source in sources if learning.is_exam(source)]
+    trained = [source for source in sources if learning.is_training(source)]
+    data = [source for source in sources if source not in (*runs, *trained)]
+    found = [pages.gather(source, per_task, seed) for source in data]
+    drawn = [pages.draw(f, root, number=per_task, seed=seed, between=between) for f in found]
+    told = [*_learned(runs, data, root), *learning.curves(trained)]
+    for one, pictures in zip(found, drawn, strict=True):
+        told += pages.sections(one, pictures)
     try:
         page.parent.mkdir(parents=True, exist_ok=True)
-        stream.write_atomic(page, pages.write(found, drawn))
+        title = f"w2v report: {', '.join(map(str, data or sources))}"
+        stream.write_atomic(page, pages.document(title, told))
         if folder is not None:
-            sheets.save(drawn, folder)
+            for pictures in drawn:
+                sheets.save(pictures, folder)
     except OSError as error:
         where = error.filename or page
         raise BadFile(f"{where}: {error.strerror}", "choose a folder you may write to") from error
     if not quiet:
-        missing = found.missing.total()
+        missing = sum(one.missing.total() for one in found)
         lost = f", {missing} pictures could not be read" if missing else ""
-        click.echo(f"w2v report: {page}, {len(found.tallies)} tasks{lost}", err=True)
+        tasks = len({task for one in found for task in one.tallies})
+        click.echo(f"w2v report: {page}, {tasks} tasks{lost}", err=True)
+
+
+def _learned(runs: list[Path], data: list[Path], root: Path) -> Iterator[str]:
+    """Yield what is to be said about runs of ``w2v eval``."""
+    from w2v.report import learning
+    from w2v.report import page as pages
+
+    if whole := learning.exams(runs):
+        questions: dict[str, Question] = {}
+        for source in data:
+            questions |= pages.questions_of(source, whole.runs[0].answers)
+        yield from learning.sections(whole, questions, root)

@@ -4,42 +4,92 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from w2v import comparing
+from w2v import comparing, evaluating
 from w2v.comparing import Change, Comparison, Row, Run
 from w2v.metrics import Estimate
 from w2v.records import Question
-from w2v.report import page, sheets
+from w2v.report import sheets
 from w2v.report.page import Markup, picture, table, text
+from w2v.stream import loads
 
+METRICS = "metrics.jsonl"
 BAR, GAP, HEIGHT, LEFT, FOOT = 14, 18, 180, 44, 24
 WIDTH = 560
 
 
-def page_of(
-    title: str,
+CURVES = ("loss", "eval_loss", "reward", "kl", "length")
+"""Figures of training that are drawn, those of all runs in one chart each."""
+
+
+def sections(
     whole: Comparison,
     questions: Mapping[str, Question] | None = None,
     root: Path = Path("."),
-    curves: Mapping[str, Mapping[str, Sequence[tuple[float, float]]]] | None = None,
     number: int = 6,
-) -> str:
-    """Return one page that needs no other file.
+) -> Iterator[str]:
+    """Yield the figures of runs side by side, and what each won and lost against an earlier one.
 
     Args:
-        title: Headline.
         whole: Runs side by side.
         questions: By id; of those that are known, wins and losses show the pictures.
         root: Folder that paths of pictures are relative to.
-        curves: By title and name, points (x, y) of lines to draw, such as a loss over steps.
         number: How many wins and how many losses are shown of each change.
     """
-    drawn = [curve(name, lines) for name, lines in (curves or {}).items()]
-    told = [changes(whole, k, questions or {}, root, number) for k in range(len(whole.against))]
-    head = f"<h1>{text(title)}</h1>"
-    return page.document(title, [head, figures(whole), *drawn, *told])
+    yield figures(whole)
+    for k in range(len(whole.against)):
+        yield changes(whole, k, questions or {}, root, number)
+
+
+def is_exam(path: Path) -> bool:
+    """Return whether a path is a folder of ``w2v eval``, or a file of answers in one."""
+    return (path if path.is_dir() else path.parent).joinpath(evaluating.PROTOCOL).is_file()
+
+
+def is_training(path: Path) -> bool:
+    """Return whether a path is the folder of a training run."""
+    return (path / METRICS).is_file() and (path / "run.json").is_file()
+
+
+def exams(runs: Sequence[Path]) -> Comparison | None:
+    """Return runs of ``w2v eval``, each held against the one before it; None of none.
+
+    Raises:
+        BadFile: One cannot be read.
+        UnequalProtocols: They were not asked the same.
+    """
+    if not runs:
+        return None
+    found = comparing.short_names([comparing.read(run) for run in runs])
+    comparing.check(found)
+    return comparing.compare(found, comparing.MAIN, previous=True)
+
+
+def curves(runs: Sequence[Path]) -> Iterator[str]:
+    """Yield a chart of each figure that training runs have written, and of each task's reward."""
+    drawn: dict[str, dict[str, list[tuple[float, float]]]] = {name: {} for name in CURVES}
+    for run in runs:
+        for line in (run / METRICS).read_text(encoding="utf-8").splitlines():
+            told = loads(line)
+            for name, value in told.items():
+                title = _chart(name)
+                if title and isinstance(value, int | float):
+                    label = f"{run.name} {name.split('/')[1]}" if "/" in name else run.name
+                    points = drawn.setdefault(title, {}).setdefault(label, [])
+                    points.append((told["step"], value))
+    made = [curve(title, lines) for title, lines in drawn.items()]
+    if any(made):
+        yield "<h2>Training</h2>"
+        yield from made
+
+
+def _chart(name: str) -> str:
+    """Return the title of the chart that a figure is drawn in, or nothing."""
+    task = re.fullmatch(r"tasks/(\w+)/reward", name)
+    return "reward of each task" if task else name if name in CURVES else ""
 
 
 # ── figures ───────────────────────────────────────────────────────────────────────────────────

@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import html
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -70,6 +70,13 @@ def gather(source: Path, number: int, seed: int) -> Findings:
             "name a JSONL file of questions, or the folder that stages wrote into",
         )
     return found
+
+
+def questions_of(source: Path, names: Container[str]) -> dict[str, Question]:
+    """Return the questions of these ids that a folder or a file holds."""
+    files = _question_files(source) if source.is_dir() else [source]
+    found = _questions(files, Findings(str(source), source))
+    return {question.id: question for question in found if question.id in names}
 
 
 def _question_files(folder: Path) -> list[Path]:
@@ -173,12 +180,12 @@ def draw(
     }
 
 
-def write(found: Findings, drawn: Mapping[str, Image.Image]) -> str:
-    """Return the page, with the sheets that ``draw`` drew."""
-    sections = [_task_section(found.tallies[task], drawn[task]) for task in drawn]
-    clips = _clip_section(found)
-    body = [_head(found), _funnel(found.stages), _balance(found.tallies), *sections, clips]
-    return document(f"w2v report: {found.source}", body)
+def sections(found: Findings, drawn: Mapping[str, Image.Image]) -> Iterator[str]:
+    """Yield the parts of a page about data, with the sheets that ``draw`` drew."""
+    yield from (_head(found), _funnel(found.stages), _balance(found.tallies))
+    for task in drawn:
+        yield _task_section(found.tallies[task], drawn[task])
+    yield _clip_section(found)
 
 
 def document(title: str, sections: Iterable[str]) -> str:

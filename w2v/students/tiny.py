@@ -46,6 +46,9 @@ SQUARE = PATCH * MERGE
 PAD, START, END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
 SPECIAL = (PAD, START, END, *families.QWEN.special)
 
+BASE = dict(width=192, layers=4, vision_width=128, vision_layers=4, image_size=112)
+"""The sizes of the base that comes with w2v."""
+
 _TEMPLATE = """\
 {%- for m in messages -%}
 START{{ m['role'] }}

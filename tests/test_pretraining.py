@@ -1,0 +1,202 @@
+"""The base of ``tiny``: its questions are true of the pictures, and a killed run goes on."""
+
+import os
+import random
+import re
+import signal
+from collections import Counter
+
+import numpy
+import pytest
+
+from w2v import boxes
+from w2v.pretraining import asking, views
+
+pytest.importorskip("trl")
+SIDE = 128
+
+
+@pytest.fixture(scope="module")
+def room():
+    return views.take(0, 6, SIDE, seed=5)
+
+
+def test_a_room_is_the_same_whenever_it_is_taken(room):
+    again = views.take(0, 6, SIDE, seed=5)
+    assert all(
+        (a.frame == b.frame).all() and a.sights == b.sights
+        for a, b in zip(room, again, strict=True)
+    )
+    other = views.take(1, 6, SIDE, seed=5)
+    assert not (room[0].frame == other[0].frame).all()
+
+
+def test_boxes_are_tight_and_lie_in_the_picture(room):
+    for view in room:
+        assert len(view.sights) >= 2
+        for sight in view.sights:
+            x1, y1, x2, y2 = sight.box
+            assert 0 <= x1 < x2 <= SIDE and 0 <= y1 < y2 <= SIDE and sight.depth > 0
+            assert sight.share * SIDE * SIDE <= (x2 - x1) * (y2 - y1) + 0.1
+
+
+def test_pictures_come_back_from_disk_as_they_were_taken(room, tmp_path):
+    views.make(tmp_path, 0, 6, SIDE, seed=5)
+    found = views.Room(tmp_path, 0)
+    assert len(found) == 6
+    assert (found[2].frame == room[2].frame).all()
+    assert [s.label for s in found[2].sights] == [s.label for s in room[2].sights]
+    assert found[2].sights[0].box == pytest.approx(room[2].sights[0].box, abs=0.05)
+
+
+def _about(view, name):
+    """Return the one thing that a name fits."""
+    fits = [s for s in view.sights if name in (s.label, f"{s.color} {s.label}")]
+    by_label = [s for s in fits if s.label == name]
+    (found,) = by_label or fits
+    return found
+
+
+def test_every_answer_is_true_of_the_picture_it_is_about(room):
+    seen = Counter()
+    for k in range(60):
+        rng = random.Random(k)
+        shown = [rng.choice(room) for _ in range(1 + k % 2)]
+        for asked in list(asking.ask(shown, rng))[:30]:
+            view = shown["in the second picture" in asked.text] if len(shown) > 1 else shown[0]
+            seen[asked.kind] += 1
+            _judge(asked, view)
+    assert set(seen) == set(asking.KINDS)
+
+
+def _judge(asked, view):
+    told = boxes.find(asked.text)
+    scale = boxes.GRID / view.frame.shape[1]
+    middle = {s: (s.box[0] + s.box[2]) / 2 for s in view.sights}
+    if asked.kind == "where":
+        sight = _about(view, re.search(r"Where is the (.+?)(?: in the|\?)", asked.text)[1])
+        assert boxes.find(asked.answer)[0] == pytest.approx([v * scale for v in sight.box], abs=1)
+    elif asked.kind == "what":
+        fits = [
+            s for s in view.sights if boxes.to_grid(s.box, SIDE, SIDE) == tuple(map(int, told[0]))
+        ]
+        assert asked.answer in [s.label for s in fits]
+    elif asked.kind == "count":
+        label = re.search(r"called (.+?) are", asked.text)[1]
+        assert asked.answer == str(sum(s.label == label for s in view.sights))
+    elif asked.kind == "exists":
+        label = re.search(r"there a (.+?)(?: in the|\?)", asked.text)[1]
+        assert asked.answer == ("yes" if any(s.label == label for s in view.sights) else "no")
+    elif asked.kind == "beside":
+        one, two = re.search(
+            r"Is the (.+?) left or right of the (.+?)(?: in the|\?)", asked.text
+        ).groups()
+        left = middle[_about(view, one)] < middle[_about(view, two)]
+        assert asked.answer == ("left" if left else "right")
+    elif asked.kind == "nearer":
+        one, two = re.search(r", the (.+?) or the (.+?)\?", asked.text).groups()
+        near = min((one, two), key=lambda name: _about(view, name).depth)
+        assert asked.answer == near
+
+
+def test_no_question_tells_of_a_move(room):
+    words = {"camera", "turn", "forward", "backward", "move", "moved"}
+    said = {
+        word
+        for k in range(20)
+        for a in asking.ask(room[:2], random.Random(k))
+        for word in a.text.split()
+    }
+    assert not words & said
+
+
+def test_rows_read_as_the_chat_template_writes_them(room, tmp_path):
+    from PIL import Image
+
+    from w2v.pretraining import rows
+    from w2v.students import resolve, tiny
+
+    folder = tiny.build(tmp_path, **tiny.BASE, texts=asking.corpus())
+    processor = resolve.student(str(folder)).processor
+    asked = list(asking.ask(room[:2], random.Random(3)))[:3]
+    made = rows.Writer(processor, 10_000).row(room[:2], iter(asked))
+    said = []
+    for k, question in enumerate(asked):
+        seen = [{"type": "image"}] * 2 if k == 0 else []
+        said.append({"role": "user", "content": [*seen, {"type": "text", "text": question.text}]})
+        said.append({"role": "assistant", "content": [{"type": "text", "text": question.answer}]})
+    text = processor.apply_chat_template(said, tokenize=False)
+    frames = [[Image.fromarray(view.frame) for view in room[:2]]]
+    theirs = processor(text=[text], images=frames, return_tensors="pt")
+    assert theirs["input_ids"][0].tolist() == made.ids
+    ours = rows.collate([made], processor)
+    assert ours["pixel_values"].equal(theirs["pixel_values"])
+    answered = [i for i, answer in zip(made.ids, made.answers, strict=True) if answer]
+    assert processor.tokenizer.decode(answered) == "".join(f"{a.answer}<|im_end|>" for a in asked)
+
+
+def _arguments(folder, pictures):
+    plan = ["--rooms", "3", "--eyes", "3", "--steps", "4", "--workers", "1"]
+    return ["pretrain", "-o", str(folder), *plan, "--pictures", str(pictures)]
+
+
+def test_a_stopped_run_goes_on_and_ends_with_the_same_weights(tmp_path, w2v, monkeypatch):
+    from w2v.pretraining import learning
+
+    whole, part, pictures = tmp_path / "whole", tmp_path / "part", tmp_path / "pictures"
+    code, lines, err = w2v(*_arguments(whole, pictures))
+    assert code == 0, err
+    assert lines[0]["method"] == "pretrain" and "box error" in lines[0]["metrics"]
+    told = (whole / "README.md").read_text()
+    assert "w2v pretrain -o base --rooms 3 --eyes 3 --steps 4" in told
+    take = learning.Lesson.step
+
+    def stop(lesson, step):
+        made = take(lesson, step)
+        if step in (1, 4):  # once in each half
+            os.kill(os.getpid(), signal.SIGTERM)
+        return made
+
+    monkeypatch.setattr(learning.Lesson, "step", stop)
+    assert w2v(*_arguments(part, pictures))[0] == 75
+    assert "config.json" in [p.name for p in part.iterdir()] and (part / "state.pt").exists()
+    assert w2v(*_arguments(part, pictures))[0] == 75
+    assert w2v(*_arguments(part, pictures))[0] == 0
+    weights = [(folder / "model.safetensors").read_bytes() for folder in (whole, part)]
+    assert weights[0] == weights[1]
+    assert not (part / "state.pt").exists()
+    code, again, _ = w2v(*_arguments(part, pictures))
+    assert code == 0 and again[0]["metrics"] == lines[0]["metrics"]
+
+
+def test_cells_know_what_covers_them_and_the_larger_of_two():
+    from w2v.pretraining import eyes
+
+    small = views.Sight("mug", "red", (0.0, 0.0, 8.0, 8.0), 0.01, 1.0)
+    large = views.Sight("mug", "blue", (4.0, 0.0, 64.0, 32.0), 0.2, 2.0)
+    rug = views.Sight("rug", "", (0.0, 64.0, 128.0, 128.0), 0.5, 12.0)
+    frame = views.View(numpy.zeros((128, 128, 3), numpy.uint8), (rug, large, small))
+    told = eyes.truth([frame], 4)
+    mug, floor = asking.NAMES.index("mug"), asking.NAMES.index("rug")
+    assert told.there[0, :, mug].nonzero().ravel().tolist() == [0, 1]
+    assert told.there[0, :, floor].nonzero().ravel().tolist() == list(range(8, 16))
+    assert told.box[0, 0, mug].tolist() == [4 / 128, 0, 0.5, 0.25]
+    assert told.tint[0, 0, mug] == eyes.COLORS.index("blue") and told.tint[0, 8, floor] == -1
+    assert told.depth[0, 0, mug] == 0.25 and told.depth[0, 8, floor] == 1.0
+
+
+def test_a_folder_of_something_else_is_left_alone(tmp_path, w2v):
+    (tmp_path / "notes.txt").write_text("mine")
+    code, _, err = w2v("pretrain", "-o", tmp_path, "--steps", 1)
+    assert code == 1 and "not a run" in err
+    assert [p.name for p in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_a_cut_room_is_named(tmp_path):
+    from w2v.errors import BadFile
+
+    views.make(tmp_path, 0, 2, 32, seed=1)
+    path = views.file_of(tmp_path, 0)
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(BadFile, match="room-000000.npy"):
+        views.Room(tmp_path, 0)

@@ -1,0 +1,80 @@
+"""``w2v pretrain``: the base of the tiny student, made from nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from w2v import stream
+from w2v.commands.doctor import cores
+from w2v.commands.options import stage_options
+from w2v.commands.training import need_packages
+
+
+@click.command()
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path, file_okay=False),
+    required=True,
+    help="Folder of the model. The same command again continues it.",
+)
+@click.option(
+    "--rooms", type=click.IntRange(2), default=1500, show_default=True, help="To look at."
+)
+@click.option(
+    "--eyes",
+    type=click.IntRange(0),
+    default=2500,
+    show_default=True,
+    help="Updates of the vision side alone, of 48 pictures each.",
+)
+@click.option(
+    "--steps",
+    type=click.IntRange(1),
+    default=4000,
+    show_default=True,
+    help="Updates with questions, of 16 rows each.",
+)
+@click.option(
+    "--seed", type=int, default=0, show_default=True, help="Of rooms, weights, questions."
+)
+@click.option(
+    "--pictures",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder for the pictures. Default: pictures in that of the model.",
+)
+@click.option(
+    "--workers", type=click.IntRange(1), help="Processes that render. Default: one per core."
+)
+@stage_options(on_error="fail")
+def pretrain(
+    output: Path,
+    rooms: int,
+    eyes: int,
+    steps: int,
+    seed: int,
+    pictures: Path | None,
+    workers: int | None,
+    settings: stream.Settings,
+) -> None:
+    """Make a base for the tiny student: one that sees, but knows of no motion.
+
+    Renders simulated rooms. The vision side learns what is where, then the whole to answer
+    questions about single pictures (places, names, colours, counts, left, higher, nearer). The
+    base that comes with w2v was made by this command. On SIGTERM or SIGUSR1 it saves and ends
+    with exit 75; the same command again goes on.
+
+    \b
+    w2v pretrain -o base && w2v sft questions.jsonl --student tiny:path=base --tune full -o run
+    """
+    need_packages()
+    from w2v.pretraining import learning
+
+    with stream.stage("pretrain", settings, "rooms") as stage:
+        plan = learning.Plan(rooms=rooms, eyes=eyes, steps=steps, seed=seed)
+        if settings.dry_run:
+            return
+        folder = pictures or output / "pictures"
+        stage.write(learning.learn(stage, plan, output, folder, workers or cores()))

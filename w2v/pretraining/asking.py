@@ -1,0 +1,265 @@
+"""Questions about what pictures show, not about how a camera moves.
+
+What a VLM knows before it meets a world model: where things are, what they are called, their
+colours and numbers, which is left, higher or nearer. Of two pictures each is asked about alone.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+from w2v import boxes, phrases
+from w2v.pretraining.views import Sight, View
+from w2v.teachers.sim import materials
+
+ORDINALS = ("first", "second")
+_BOX = "Answer with its box only, as [x1, y1, x2, y2]."
+_WORD = "Answer with one word."
+_YES = "Answer with one word, yes or no."
+_TRUE = "Answer with one word, true or false."
+APART = 0.06
+"""Least distance of two middles, in widths of the picture, at which one is left of or above."""
+_NAME = "Answer with its name only."
+_LETTER = "Answer with the letter of one option only."
+_SAID = 0.25
+"""How often a question says how it is to be answered."""
+THIN = 0.03
+"""Least side of a box that is asked about, in sides of the picture."""
+NEARER = 1.25
+"""Least ratio of two depths at which one thing is nearer."""
+
+
+Made = tuple[str, str, str]
+"""A question, how it is to be answered, and the answer."""
+
+
+class Asked(NamedTuple):
+    """A question of one kind, and its answer."""
+
+    kind: str
+    text: str
+    answer: str
+
+
+class Shown:
+    """A picture as it is asked about: its things by names that fit one of them only."""
+
+    def __init__(self, view: View, place: str, rng: random.Random) -> None:
+        self.view, self.place, self.rng = view, place, rng
+        height, width = view.frame.shape[:2]
+        self.size = width, height
+        self.clear = [sight for sight in view.sights if not self._thin(sight)]
+        labels = Counter(sight.label for sight in view.sights)
+        full = Counter((sight.color, sight.label) for sight in view.sights)
+        self.named: list[tuple[str, Sight]] = []
+        for sight in self.clear:
+            if labels[sight.label] == 1:
+                self.named.append((sight.label, sight))
+            elif sight.color and full[sight.color, sight.label] == 1:
+                self.named.append((f"{sight.color} {sight.label}", sight))
+        self.labels = labels
+
+    def _thin(self, sight: Sight) -> bool:
+        x1, y1, x2, y2 = sight.box
+        return x2 - x1 < THIN * self.size[0] or y2 - y1 < THIN * self.size[1]
+
+    def one(self) -> tuple[str, Sight]:
+        """Return one thing with its name; large ones come as often as small ones."""
+        return self.rng.choice(self.named)
+
+    def two(self) -> tuple[tuple[str, Sight], tuple[str, Sight]]:
+        """Return two things with their names."""
+        first, second = self.rng.sample(self.named, 2)
+        return first, second
+
+    def box(self, sight: Sight) -> str:
+        """Write the box of a thing."""
+        return boxes.say(boxes.to_grid(sight.box, *self.size))
+
+    def middle(self, sight: Sight) -> tuple[float, float]:
+        """Return the middle of a thing's box, in widths and heights of the picture."""
+        x1, y1, x2, y2 = sight.box
+        return (x1 + x2) / 2 / self.size[0], (y1 + y2) / 2 / self.size[1]
+
+
+# ── one kind each ─────────────────────────────────────────────────────────────────────────────
+
+
+def _where(shown: Shown) -> Made:
+    name, sight = shown.one()
+    return f"Where is the {name}{shown.place}?", _BOX, shown.box(sight)
+
+
+def _where_color(shown: Shown) -> Made | None:
+    colors = Counter(sight.color for sight in shown.view.sights if sight.color)
+    fits = [sight for sight in shown.clear if colors[sight.color] == 1]
+    if not fits:
+        return None
+    sight = shown.rng.choice(fits)
+    return f"Where is the {sight.color} object{shown.place}?", _BOX, shown.box(sight)
+
+
+def _exactly(shown: Shown) -> Made:
+    name, sight = shown.one()
+    rng = shown.rng
+    spread = rng.choice((15, 40, 80))
+    moved = [
+        min(1000, max(0, round(v + rng.gauss(0, spread))))
+        for v in boxes.to_grid(sight.box, *shown.size)
+    ]
+    x1, x2, y1, y2 = *sorted(moved[::2]), *sorted(moved[1::2])
+    about = boxes.say((x1, y1, x2, y2))
+    return f"The {name}{shown.place} is at about {about}. Where is it?", _BOX, shown.box(sight)
+
+
+def _what(shown: Shown) -> Made | None:
+    sight = shown.rng.choice(shown.clear)
+    return f"What is at {shown.box(sight)}{shown.place}?", _NAME, sight.label
+
+
+def _color(shown: Shown) -> Made | None:
+    name, sight = shown.one()
+    if not sight.color or sight.color in name:
+        return None
+    return f"What color is the {name}{shown.place}?", _WORD, sight.color
+
+
+def _color_at(shown: Shown) -> Made | None:
+    sight = shown.rng.choice(shown.clear)
+    if not sight.color:
+        return None
+    return f"What color is the object at {shown.box(sight)}{shown.place}?", _WORD, sight.color
+
+
+def _exists(shown: Shown) -> Made:
+    there = shown.rng.random() < 0.5
+    label = shown.rng.choice(list(shown.labels) if there else NAMES)
+    answer = phrases.PHRASES["D4"].words[label not in shown.labels]
+    return f"Is there a {label}{shown.place}?", _YES, answer
+
+
+def _count(shown: Shown) -> Made:
+    label = shown.rng.choice(list(shown.labels))
+    return f"How many objects called {label} are{shown.place}?", _WORD, str(shown.labels[label])
+
+
+def _beside(shown: Shown) -> Made | None:
+    (one, a), (two, b) = shown.two()
+    gap = shown.middle(a)[0] - shown.middle(b)[0]
+    if abs(gap) < APART:
+        return None
+    side = "left" if gap < 0 else "right"
+    return f"Is the {one} left or right of the {two}{shown.place}?", _WORD, side
+
+
+def _half(shown: Shown) -> Made | None:
+    name, sight = shown.one()
+    gap = shown.middle(sight)[0] - 0.5
+    if abs(gap) < APART:
+        return None
+    side = "left" if gap < 0 else "right"
+    return f"Is the {name} in the left or right half{shown.place}?", _WORD, side
+
+
+def _higher(shown: Shown) -> Made | None:
+    (one, a), (two, b) = shown.two()
+    gap = shown.middle(a)[1] - shown.middle(b)[1]
+    if abs(gap) < APART:
+        return None
+    name = one if gap < 0 else two
+    return f"Which is higher{shown.place}, the {one} or the {two}?", _NAME, name
+
+
+def _nearer(shown: Shown) -> Made | None:
+    (one, a), (two, b) = shown.two()
+    if max(a.depth, b.depth) < NEARER * min(a.depth, b.depth):
+        return None
+    name = one if a.depth < b.depth else two
+    return f"Which is nearer{shown.place}, the {one} or the {two}?", _NAME, name
+
+
+def _claim(shown: Shown) -> Made | None:
+    name, sight = shown.one()
+    truth = shown.rng.random() < 0.5
+    right, wrong = ("left", "right") if shown.middle(sight)[0] < 0.5 else ("right", "left")
+    if abs(shown.middle(sight)[0] - 0.5) < APART:
+        return None
+    claim = f'"the {name} is in the {right if truth else wrong} half"'
+    answer = phrases.PHRASES["A4"].words[not truth]
+    return f"Someone claims{shown.place}: {claim}. Is the claim true or false?", _TRUE, answer
+
+
+def _letter(shown: Shown) -> Made | None:
+    sight = shown.rng.choice(shown.clear)
+    others = [name for name in shown.rng.sample(NAMES, 4) if name not in shown.labels]
+    wrong = others[: shown.rng.randint(1, 3)]
+    if not wrong:
+        return None
+    place = shown.rng.randint(0, len(wrong))
+    letter, options = phrases.write_choice(sight.label, wrong, place)
+    asked = f"What is at {shown.box(sight)}{shown.place}?\n{phrases.say_options(options)}"
+    return asked, f"\n{_LETTER}", letter
+
+
+KINDS: dict[str, tuple[float, Callable[[Shown], Made | None]]] = {
+    "where": (9, _where),
+    "where color": (3, _where_color),
+    "exactly": (3, _exactly),
+    "what": (4, _what),
+    "color": (2, _color),
+    "color at": (2, _color_at),
+    "exists": (1, _exists),
+    "count": (1, _count),
+    "beside": (2, _beside),
+    "half": (1.5, _half),
+    "higher": (1, _higher),
+    "nearer": (1.5, _nearer),
+    "claim": (1, _claim),
+    "letter": (1, _letter),
+}
+"""How often each kind is asked, and what asks it; None where the picture does not allow it."""
+
+NAMES: Sequence[str] = (
+    *("armchair", "ball", "basket", "bed", "bench", "bookshelf", "bottle", "bowl", "box"),
+    *("cabinet", "ceiling lamp", "chair", "clock", "coffee table", "counter", "cupboard"),
+    *("curtain", "desk", "dining table", "door", "dresser", "floor lamp", "fruit bowl", "globe"),
+    *("kettle", "lamp", "laptop", "monitor", "mug", "nightstand", "office chair", "ottoman"),
+    *("oven", "pendant lamp", "picture", "pot", "potted plant", "refrigerator", "rug"),
+    *("side table", "sideboard", "sink", "sofa", "stack of books", "stool", "suitcase"),
+    *("trash can", "tv", "tv stand", "vase", "wardrobe", "window"),
+)
+"""What the simulator's things are called."""
+
+
+def ask(views: Sequence[View], rng: random.Random) -> Iterator[Asked]:
+    """Yield questions about one picture, or about either of two, until it has no more to ask.
+
+    Nothing is asked twice.
+    """
+    places = [""] if len(views) == 1 else [f" in the {ordinal} picture" for ordinal in ORDINALS]
+    shown = [Shown(view, place, rng) for view, place in zip(views, places, strict=True)]
+    kinds, weights = list(KINDS), [weight for weight, _ in KINDS.values()]
+    said: set[str] = set()
+    for _ in range(400):
+        about, kind = rng.choice(shown), rng.choices(kinds, weights)[0]
+        if len(about.named) < 2:
+            continue
+        if made := KINDS[kind][1](about):
+            question, ending, answer = made
+            if question not in said:
+                said.add(question)
+                text = f"{question} {ending}".replace(" \n", "\n")
+                yield Asked(kind, text if rng.random() < _SAID else question, answer)
+
+
+def corpus() -> Iterator[str]:
+    """Yield text that holds every word of these questions, for a tokenizer."""
+    yield from NAMES
+    yield from materials.COLORS
+    yield f"{_BOX} {_NAME} {_WORD} {_YES} {_TRUE} {_LETTER} A B C D"
+    yield "Where is the at about in the first second picture? What color object Is there a"
+    yield "How many objects called are left or right half of Which is higher nearer"
+    yield "Someone claims Is the claim true or false"
