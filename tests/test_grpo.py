@@ -18,8 +18,9 @@ import training_rows  # noqa: E402
 from safetensors.torch import load_file  # noqa: E402
 
 from w2v import rewards  # noqa: E402
+from w2v.errors import BadOption  # noqa: E402
 from w2v.kinds import Grade  # noqa: E402
-from w2v.students import families, toys  # noqa: E402
+from w2v.students import families, resolve, toys  # noqa: E402
 from w2v.train import configs, grpo  # noqa: E402
 
 LEARN = {
@@ -107,16 +108,6 @@ def test_three_steps_have_finite_kl_and_rewards_of_each_task(student, tune, refi
     assert mean == pytest.approx(training_rows.metrics(folder, "reward")[0], abs=1e-6)
     assert (lines[0]["method"], lines[0]["settings"]["rewards"]) == ("grpo", ["robust"])
     assert not (folder / "ref").exists()
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["gemma3", "gemma4", "internvl"])
-def test_every_family_is_refined(name, w2v, home, tmp_path):
-    student = toys.build(name, tmp_path / name)
-    given = ["grpo", home / "q.jsonl", "--student", student, "-o", tmp_path / "run"]
-    code, _, err = w2v(*given, *sets(REFINE))
-    assert code == 0, err
-    assert len(training_rows.metrics(tmp_path / "run", "kl")) == 3
 
 
 def test_a_stopped_run_goes_on_to_the_same_weights(refine, tmp_path, monkeypatch):
@@ -249,6 +240,17 @@ def test_the_world2vlm_recipe_is_the_paper_s():
     assert (made.num_generations, made.beta, made.learning_rate) == (4, 0.01, 2e-6)
     assert made.num_train_epochs == 1 and config.own["reward"] == "world2vlm"
     assert made.per_device_train_batch_size * made.gradient_accumulation_steps == 2 * 4
+
+
+def test_a_student_is_kept_from_generating_pictures(refine, home, monkeypatch):
+    def train(self, **named):
+        raise BadOption(f"kept from {sorted(self.generation_config.suppress_tokens)}")
+
+    monkeypatch.setattr(grpo.GradedTrainer, "train", train)
+    student = resolve.student(str(home / "full"))
+    wanted = student.family.suppressed(student.processor)
+    assert len(wanted) == len(student.family.special)
+    assert f"kept from {wanted}" in refine()[2]
 
 
 @pytest.mark.parametrize("vllm", [False, True])

@@ -297,10 +297,20 @@ def test_a_folder_belongs_to_one_run(tmp_path):
     )
     assert runs.claim(tmp_path / "run", settings) is None
     assert runs.claim(tmp_path / "run", settings) is None  # taken up again
+    assert runs.claim(tmp_path / "run", settings | {"seed": 3}) is None  # nothing was learnt yet
+    assert runs.claim(tmp_path / "run", settings) is None
+    (tmp_path / "run" / "checkpoint-5").mkdir()
     with pytest.raises(ForeignOutput, match=r"seed 1 there, 2 here"):
         runs.claim(tmp_path / "run", settings | {"seed": 2})
     runs.finish(tmp_path / "run", settings, record)
     assert runs.claim(tmp_path / "run", settings) == record
+
+
+def test_processes_that_start_together_claim_together(tmp_path, monkeypatch):
+    runs.claim(tmp_path / "run", {"seed": 1})
+    read, late = runs._read, [None]  # the other process writes between two looks
+    monkeypatch.setattr(runs, "_read", lambda path: late.pop() if late else read(path))
+    assert runs.claim(tmp_path / "run", {"seed": 1}) is None
 
 
 def test_figures_of_steps_to_be_done_again_are_taken_out(tmp_path):

@@ -47,6 +47,8 @@ def write(path, questions):
 
 
 def metrics(folder, key):
-    """Return every logged value of a figure."""
+    """Return every logged value of a figure; each must be a finite number."""
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    return [row[key] for row in rows if key in row]
+    found = [row[key] for row in rows if key in row]
+    assert all(isinstance(value, int | float) for value in found), (key, found)
+    return found

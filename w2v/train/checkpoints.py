@@ -13,6 +13,7 @@ import re
 import shutil
 import signal
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import FrameType
@@ -28,6 +29,8 @@ RECEIPT = "receipt.json"
 STAGING = ".saving"
 _NAME = re.compile(r"checkpoint-(\d+)")
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
+REPEATED = 10.0
+"""Seconds within which a second signal is the first one again, as a launcher passes it on."""
 
 
 def latest(folder: Path) -> tuple[Path | None, list[Path]]:
@@ -149,13 +152,17 @@ class Resumable:
 
 
 class Stopper(TrainerCallback):  # type: ignore[misc]
-    """Turns SIGTERM and SIGUSR1 into: finish this step, save, stop. A second one leaves at once.
+    """Turns SIGTERM and SIGUSR1 into: finish this step, save, stop. A later one leaves at once.
 
-    Whether to stop is agreed on by all processes, since a signal may reach one of them alone.
+    Whether to stop is agreed on by all processes, since a signal may reach one of them alone. So
+    is the end of torchrun, which is gone at once on a signal it does not know, while the
+    processes that it started would go on for ever.
     """
 
     def __init__(self) -> None:
         self.asked = self.stopped = False
+        self._heard = 0.0
+        self._launcher = os.getppid() if "TORCHELASTIC_RUN_ID" in os.environ else None
 
     @contextlib.contextmanager
     def listening(self) -> Iterator[None]:
@@ -171,12 +178,15 @@ class Stopper(TrainerCallback):  # type: ignore[misc]
                 signal.signal(number, handler)
 
     def _hear(self, number: int, frame: FrameType | None) -> None:
-        if self.asked:
+        if self.asked and time.monotonic() - self._heard > REPEATED:
             raise SystemExit(INTERRUPTED)
-        self.asked = True
+        if not self.asked:
+            self.asked, self._heard = True, time.monotonic()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **named: Any) -> None:
         """Save and stop, unless this was the last step anyway."""
+        if self._launcher not in (None, os.getppid()):
+            self.asked = True
         if self._agreed(args) and state.global_step < state.max_steps:
             self.stopped = True
             control.should_save = control.should_training_stop = True

@@ -14,7 +14,6 @@ from transformers import BitsAndBytesConfig, HfArgumentParser
 from trl import GRPOConfig, ModelConfig, SFTConfig
 
 from w2v.errors import BadOption
-from w2v.plugins import need
 from w2v.train import recipes
 
 CONFIGS: dict[str, type[Any]] = {"sft": SFTConfig, "grpo": GRPOConfig}
@@ -248,7 +247,6 @@ def loading(config: Config, tune: str) -> dict[str, Any]:
 
 def _quantized(lora: ModelConfig, dtype: str) -> dict[str, Any]:
     """Return how to load weights in four bits (arXiv 2305.14314)."""
-    need("bitsandbytes", "w2v[qlora]")
     four = BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type=lora.bnb_4bit_quant_type,

@@ -92,11 +92,12 @@ def read(
     """
     beside = Path(path).parent if path != "-" else None
     found = stage.parse(path, question_of)
-    rows = []
+    rows: list[Row] = []
+    known: dict[Path, Size] = {}  # many questions share a picture
     for question in stage.progress(stream.take(found, (0, 1), stage.settings.limit)):
         stage.inputs += 1
         try:
-            row = _row(question, stage, beside, learner, selection, bool(room))
+            row = _row(question, stage, beside, learner, selection, bool(room), known)
         except _Wrong as wrong:
             stage.fail(wrong.reason, wrong.error, question.id)
             continue
@@ -124,14 +125,15 @@ def _row(
     learner: Trainable,
     selection: Selection,
     measure_prompt: bool,
+    known: dict[Path, Size],
 ) -> Row | None:
-    """Return the row, or None where a rule drops it."""
+    """Return the row, or None where a rule drops it; ``known`` are sizes of pictures seen."""
     reason = selection.refuses(question) or ("weight 0" if question.weight == 0 else "")
     if reason:
         stage.drop(reason)
         return None
     _judge(question)
-    question, sizes = _pictures(question, stage.settings.root, beside)
+    question, sizes = _pictures(question, stage.settings.root, beside, known)
     family, processor = learner.family, learner.processor
     try:
         frames = family.frames(processor, sizes)
@@ -163,11 +165,16 @@ def _offered(task: str) -> bool:
     return task in plugins.offers("task")
 
 
-def _pictures(question: Question, root: Path, beside: Path | None) -> tuple[Question, list[Size]]:
+def _pictures(
+    question: Question, root: Path, beside: Path | None, known: dict[Path, Size]
+) -> tuple[Question, list[Size]]:
     """Return the question with pictures that can be opened, and their sizes in pixels."""
     try:
         files = [paths.resolve(root, image, beside) for image in question.images]
-        sizes = [images.size(file) for file in files]
+        for file in files:
+            if file not in known:
+                known[file] = images.size(file)
+        sizes = [known[file] for file in files]
     except (BadFile, OutsideRoot) as error:
         wrong = type(error)(f"{question.id}: {error.what}", error.hint)
         raise _Wrong("image missing", wrong) from error
@@ -334,7 +341,13 @@ class _Take:
     def _open(self, path: str) -> Image.Image:
         """Return a picture, which is shared: nobody may draw on it."""
         if path not in self.kept:
-            found = picture(path)
+            try:
+                found = picture(path)
+            except BadFile as error:  # broken beyond its header
+                raise BadFile(
+                    error.what,
+                    "w2v validate finds such rows; mend it and run the same command again",
+                ) from error
             self.kept[path] = found
             self.room -= _bytes(found)
             while self.room < 0:

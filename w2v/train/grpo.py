@@ -49,14 +49,15 @@ def grpo(stage: Stage, plan: Plan) -> Run | None:
     running.first_prompts(train, student, stage.detail)
     if stage.settings.dry_run:
         return None
-    if done := runs.claim(plan.output, settings):
-        stage.log("finished before")
-        return done
-    trainer = make(plan, student, config, rewards, train, held, stage)
-    told = dict(student.settings) | {"method": "grpo", "tune": plan.tune}
-    running.run(trainer, plan, told, stage)
-    dtype = running.base_dtype(student) if plan.tune == "full" else None
-    return running.finish(trainer, plan, settings, train, held, stage, dtype)
+    with running.alone(plan):
+        if done := runs.claim(plan.output, settings):
+            stage.log("finished before")
+            return done
+        trainer = make(plan, student, config, rewards, train, held, stage)
+        told = dict(student.settings) | {"method": "grpo", "tune": plan.tune}
+        running.run(trainer, plan, told, stage)
+        dtype = running.base_dtype(student) if plan.tune == "full" else None
+        return running.finish(trainer, plan, settings, train, held, stage, dtype)
 
 
 def _make(specs: Iterable[Spec]) -> Iterable[tuple[Spec, Reward]]:

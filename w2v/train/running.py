@@ -99,10 +99,12 @@ def configure(plan: Plan) -> Config:
 
     Raises:
         BadOption: Parts of it do not go together.
-        MissingPackage: A tracker is not installed.
+        MissingPackage: A tracker, or what four-bit weights need, is not installed.
     """
     for name in plan.report_to:
         need(TRACKERS[name], TRACKERS[name])
+    if plan.tune == "qlora":
+        need("bitsandbytes", "w2v[qlora]")
     if plan.train_vision and plan.tune != "full":
         raise BadOption("--train-vision goes with --tune full", "adapters are on the language side")
     return configs.build(
@@ -199,6 +201,23 @@ def _freeze(loaded: Loaded, train_vision: bool) -> None:
         weight.requires_grad_(train_vision or not eyes.search(name))
 
 
+def alone(plan: Plan) -> contextlib.AbstractContextManager[None]:
+    """Return what keeps other runs out of the folder of this one, held by the first process."""
+    first = configs.is_first_process()
+    return runs.alone(plan.output) if first else contextlib.nullcontext()
+
+
+def keep_whole(trainer: Any) -> None:
+    """Keep what is trained in float32, where TRL halves adapters of four-bit weights.
+
+    DeepSpeed and FSDP hold weights of their own, and want all of one type.
+    """
+    if not (trainer.is_deepspeed_enabled or trainer.is_fsdp_enabled):
+        for weight in trainer.model.parameters():
+            if weight.requires_grad and weight.dtype in (torch.bfloat16, torch.float16):
+                weight.data = weight.data.float()
+
+
 # ── the run ───────────────────────────────────────────────────────────────────────────────────
 
 
@@ -216,6 +235,7 @@ def run(trainer: Any, plan: Plan, told: Mapping[str, Any], stage: Stage) -> None
         W2VError: Out of memory.
     """
     trainer.take_over(told)
+    keep_whole(trainer)
     stopper = Stopper()
     trainer.add_callback(stopper)
     Watcher.replace_printers(trainer, Watcher(stage, plan.output))
@@ -224,7 +244,12 @@ def run(trainer: Any, plan: Plan, told: Mapping[str, Any], stage: Stage) -> None
         stage.log(f"{path.name} is not whole: passed over")
     if start:
         stage.log(f"going on from {start.name}")
-    with stopper.listening(), memory_advice(plan, trainer.args), disk_advice(plan.output):
+    with (
+        stopper.listening(),
+        memory_advice(plan, trainer.args),
+        disk_advice(plan.output),
+        as_said_at_first(),
+    ):
         trainer.train(resume_from_checkpoint=str(start) if start else None)
     if stopper.stopped:
         step = trainer.state.global_step
@@ -283,7 +308,7 @@ def _keep_policy_only(trainer: Any) -> None:
 
 def _move_in(staging: Path, home: Path) -> None:
     """Move files into the run's folder; those by which a folder is known as a model come last."""
-    last = (folders.CONFIG, folders.ADAPTER, folders.SETTINGS)
+    last = (folders.CONFIG, folders.ADAPTER)
     files = sorted(staging.iterdir(), key=lambda p: (p.name in last, p.name))
     for file in files:
         checkpoints.place(file, home / file.name)
@@ -353,6 +378,19 @@ def disk_advice(folder: Path) -> Iterator[None]:
             f"{folder}: could not be written ({_first(error)})",
             "free some space and run the same command again; it continues",
         ) from error
+
+
+@contextlib.contextmanager
+def as_said_at_first() -> Iterator[None]:
+    """Let what a worker process met be said without its traceback."""
+    try:
+        yield
+    except BadFile as error:
+        _, met, first = error.what.rpartition(f"{BadFile.__name__}: ")
+        if not met:
+            raise
+        what, _, hint = first.strip().partition("\n  hint: ")
+        raise BadFile(what, hint) from error
 
 
 def _first(error: BaseException) -> str:

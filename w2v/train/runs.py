@@ -10,7 +10,10 @@ DIR/*.safetensors, …    the weights, once the run is finished
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
+import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -29,23 +32,55 @@ def claim(folder: Path, settings: Mapping[str, Any]) -> Run | None:
     """Make the folder this run's own; return the record if the run is finished already.
 
     Raises:
-        ForeignOutput: It holds a run with other settings, or something else.
+        ForeignOutput: It holds a run with other settings that has come somewhere, or something
+            else.
     """
     state = _read(folder / STATE)
     if state is None:
-        if folder.exists() and any(not p.name.startswith(".") for p in folder.iterdir()):
+        foreign = folder.exists() and any(not p.name.startswith(".") for p in folder.iterdir())
+        # Of several processes that start together, one may have come first just now.
+        state = _read(folder / STATE) if foreign else None
+        if foreign and state is None:
             raise ForeignOutput(
                 f"{folder}: holds something that is not a run of w2v", "name a new folder with -o"
             )
+    if state is None:
         folder.mkdir(parents=True, exist_ok=True)
         _write(folder, settings, None)
         return None
     if state["settings"] != _plain(settings):
+        if state["record"] is None and not any(folder.glob("checkpoint-*")):
+            _write(folder, settings, None)  # it failed before anything was learnt
+            return None
         told = "; ".join(_differences(state["settings"], _plain(settings)))
         raise ForeignOutput(
             f"{folder}: holds a run with other settings ({told})", "name a new folder with -o"
         )
     return finished(folder)
+
+
+@contextlib.contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Keep other runs out of a folder while the block runs.
+
+    Raises:
+        ForeignOutput: One is at work there.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ForeignOutput(
+                f"{folder}: another process is training there",
+                "wait for it, end it, or name a new folder with -o",
+            ) from error
+        except OSError:
+            pass  # a file system without locks
+        yield
+    finally:
+        os.close(lock)
 
 
 def finished(folder: Path) -> Run | None:

@@ -36,14 +36,15 @@ def sft(stage: Stage, plan: Plan) -> Run | None:
     running.first_prompts(train, student, stage.detail)
     if stage.settings.dry_run:
         return None
-    if done := runs.claim(plan.output, settings):
-        stage.log("finished before")
-        return done
-    trainer = make(plan, student, config, data.table(train, weights), _table(held), stage)
-    told = dict(student.settings) | {"method": "sft", "tune": plan.tune}
-    running.run(trainer, plan, told, stage)
-    dtype = running.base_dtype(student) if plan.tune == "full" else None
-    return running.finish(trainer, plan, settings, train, held, stage, dtype)
+    with running.alone(plan):
+        if done := runs.claim(plan.output, settings):
+            stage.log("finished before")
+            return done
+        trainer = make(plan, student, config, data.table(train, weights), _table(held), stage)
+        told = dict(student.settings) | {"method": "sft", "tune": plan.tune}
+        running.run(trainer, plan, told, stage)
+        dtype = running.base_dtype(student) if plan.tune == "full" else None
+        return running.finish(trainer, plan, settings, train, held, stage, dtype)
 
 
 def _table(held: Sequence[data.Row]) -> Any:
