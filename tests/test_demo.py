@@ -1,5 +1,6 @@
 """The demo as a user runs it: from nothing to a page, again for nothing, and after a kill."""
 
+import json
 import os
 import signal
 import subprocess
@@ -10,7 +11,8 @@ import pytest
 
 pytest.importorskip("embreex")
 
-DEMO = [sys.executable, "-m", "w2v", "demo", "-o", "demo", "--quick", "--scenes", "4"]
+DEMO = [sys.executable, "-m", "w2v", "demo", "-o", "demo", "--quick", "--scenes", "2"]
+DEMO += ["--no-train"]
 RESULTS = ("clips.jsonl", "boxed.jsonl", "asked.jsonl", "questions.jsonl")
 
 
@@ -85,3 +87,41 @@ def test_told_to_stop_no_process_of_it_goes_on(tmp_path):
     process.terminate()
     process.communicate(timeout=60)  # its pipes close when the last of its children ends
     assert process.returncode == 75
+
+
+def test_a_student_is_trained_and_asked_about_other_rooms(tmp_path):
+    pytest.importorskip("trl")
+    from w2v.students import tiny
+
+    tiny.build(tmp_path / "base")
+    command = [*DEMO[:-1], "--scenes", "5", "--student", f"tiny:path={tmp_path / 'base'}"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=500)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "demo/report.html\n"
+    table = (tmp_path / "demo/learned.md").read_text()
+    assert "sft − base" in table and "grpo − sft" in table
+    assert table in done.stderr
+    page = (tmp_path / "demo/report.html").read_text()
+    for part in ("sft against base", "grpo against sft", "reward of each task", "<h2>A1"):
+        assert part in page, part
+    parts = [(tmp_path / f"demo/parts/{name}.jsonl").read_text() for name in ("train", "test")]
+    rooms = [{json.loads(row)["scene"] for row in part.splitlines()} for part in parts]
+    assert rooms[0] and rooms[1] and not rooms[0] & rooms[1]
+    asked = {json.loads(row)["question"] for row in (tmp_path / "demo/grpo.answers.jsonl").open()}
+    assert asked <= {json.loads(row)["id"] for row in parts[1].splitlines()}
+    for name in ("sft", "grpo"):
+        assert (tmp_path / f"demo/{name}/model.safetensors").exists()
+
+
+def test_without_a_base_it_ends_with_the_questions_and_says_so(tmp_path, monkeypatch):
+    from click.testing import CliRunner
+
+    from w2v.commands import demo
+
+    monkeypatch.setattr(demo, "BASE", tmp_path / "none")
+    monkeypatch.setattr(demo.Steps, "questions", lambda self, scenes, test: None)
+    monkeypatch.setattr(demo.Steps, "page", lambda self, learned: None)
+    monkeypatch.setattr(demo, "_tell", lambda out: None)
+    done = CliRunner().invoke(demo.demo, ["-o", str(tmp_path / "d"), "--quick"])
+    assert done.exit_code == 0 and "nothing was trained" in done.stderr
+    assert "w2v pretrain -o base" in done.stderr or "pip install" in done.stderr

@@ -169,20 +169,21 @@ def test_a_stopped_run_goes_on_and_ends_with_the_same_weights(tmp_path, w2v, mon
     assert code == 0 and again[0]["metrics"] == lines[0]["metrics"]
 
 
-def test_cells_know_what_covers_them_and_the_larger_of_two():
+def test_a_cell_shows_the_smallest_thing_over_its_middle():
     from w2v.pretraining import eyes
 
     small = views.Sight("mug", "red", (0.0, 0.0, 8.0, 8.0), 0.01, 1.0)
-    large = views.Sight("mug", "blue", (4.0, 0.0, 64.0, 32.0), 0.2, 2.0)
+    large = views.Sight("sofa", "blue", (4.0, 0.0, 64.0, 32.0), 0.2, 2.0)
     rug = views.Sight("rug", "", (0.0, 64.0, 128.0, 128.0), 0.5, 12.0)
     frame = views.View(numpy.zeros((128, 128, 3), numpy.uint8), (rug, large, small))
     told = eyes.truth([frame], 4)
-    mug, floor = asking.NAMES.index("mug"), asking.NAMES.index("rug")
-    assert told.there[0, :, mug].nonzero().ravel().tolist() == [0, 1]
-    assert told.there[0, :, floor].nonzero().ravel().tolist() == list(range(8, 16))
-    assert told.box[0, 0, mug].tolist() == [4 / 128, 0, 0.5, 0.25]
-    assert told.tint[0, 0, mug] == eyes.COLORS.index("blue") and told.tint[0, 8, floor] == -1
-    assert told.depth[0, 0, mug] == 0.25 and told.depth[0, 8, floor] == 1.0
+    mug, sofa, floor = (asking.NAMES.index(name) for name in ("mug", "sofa", "rug"))
+    nothing = [eyes.NOTHING] * 6
+    assert told.name[0].tolist() == [mug, sofa, *nothing, *[floor] * 8]
+    assert told.box[0, 0].tolist() == [0, 0, 1 / 16, 1 / 16]
+    assert told.box[0, 1].tolist() == [1 / 32, 0, 0.5, 0.25]
+    assert told.tint[0, :2].tolist() == [eyes.COLORS.index("red"), eyes.COLORS.index("blue")]
+    assert (told.tint[0, 2:] == -1).all() and told.depth[0, 8] == 1.5
 
 
 def test_a_folder_of_something_else_is_left_alone(tmp_path, w2v):

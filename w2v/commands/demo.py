@@ -14,6 +14,7 @@ from w2v.commands.doctor import cores
 from w2v.commands.training import NEEDED
 from w2v.errors import W2VError
 from w2v.stream import loads
+from w2v.students import BASE
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,13 +46,12 @@ _GRPO: tuple[str, ...] = (
 )
 WHOLE = Size(scenes=300, test=0.15, sft=_SFT, grpo=(*_GRPO, "max_steps=60"), asked=3000)
 QUICK = Size(
-    scenes=8,
+    scenes=6,
     test=0.4,
     sft=(*_SFT, "max_steps=8"),
     grpo=(*_GRPO, "max_steps=2", "rows_per_step=16", "per_device_train_batch_size=16"),
-    asked=120,
+    asked=60,
 )
-STUDENT = "tiny"
 
 
 @click.command()
@@ -63,10 +63,17 @@ STUDENT = "tiny"
     required=True,
     help="Folder for everything; running again continues it.",
 )
-@click.option("--scenes", type=click.IntRange(2), help="Rooms.  [default: 300; quick: 8]")
+@click.option("--scenes", type=click.IntRange(2), help="Rooms.  [default: 300; quick: 6]")
 @click.option("--quick", is_flag=True, help="A few rooms and steps: shows that all runs.")
 @click.option(
     "--train/--no-train", default=True, help="Train and ask a student, or end with the questions."
+)
+@click.option(
+    "--student",
+    default="tiny",
+    show_default=True,
+    metavar="NAME|PATH[:KEY=VALUE,...]",
+    help="Whom to train.",
 )
 @click.option("--full", is_flag=True, help="Also train on one direction of questions alone.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of rooms and training.")
@@ -78,6 +85,7 @@ def demo(
     scenes: int | None,
     quick: bool,
     train: bool,
+    student: str,
     full: bool,
     seed: int,
     workers: int | None,
@@ -87,19 +95,28 @@ def demo(
     Renders rooms, asks and checks questions of all eight kinds, trains the student on them (sft,
     then grpo), and asks it about rooms that it has not learned from. Each step is an ordinary
     command, shown as it runs. Ends with a table, and a page of figures, curves and contact sheets.
-    Without the packages of w2v[train] it ends with the questions.
+    Where something for training is missing it ends with the questions, and says what.
     """
     size = QUICK if quick else WHOLE
     out.mkdir(parents=True, exist_ok=True)
     run = Steps(out, seed, workers or cores())
     run.questions(scenes or size.scenes, size.test)
-    lacking = [name for name in NEEDED if train and importlib.util.find_spec(name) is None]
-    run.page(run.learn(size, full) if train and not lacking else [])
+    lacking = _lacking(student) if train else ""
+    run.page(run.learn(student, size, full) if train and not lacking else [])
     _tell(out)
     if lacking:
-        hint = "pip install -c constraints.txt '.[train]'"
-        click.echo(f"nothing was trained: {', '.join(lacking)} not installed ({hint})", err=True)
+        click.echo(f"nothing was trained: {lacking}", err=True)
     click.echo(out / "report.html")
+
+
+def _lacking(student: str) -> str:
+    """Return what is missing for training, and what to type, or nothing."""
+    if missing := [name for name in NEEDED if importlib.util.find_spec(name) is None]:
+        return f"{', '.join(missing)} not installed; pip install -c constraints.txt '.[train]'"
+    if student == "tiny" and not BASE.exists():
+        made = "w2v pretrain -o base, then --student tiny:path=base"
+        return f"the base of tiny does not come with this version; {made}"
+    return ""
 
 
 class Steps:
@@ -139,17 +156,17 @@ class Steps:
 
     # ── learning ──────────────────────────────────────────────────────────────────────────────
 
-    def learn(self, size: Size, full: bool) -> list[str]:
+    def learn(self, student: str, size: Size, full: bool) -> list[str]:
         """Train and evaluate; return what the page is about."""
-        train = self._train("sft", "sft", STUDENT, size.sft)
+        train = self._train("sft", "sft", student, size.sft)
         best = self._train("grpo", "grpo", train, size.grpo)
-        students = {"base": STUDENT, "sft": train, "grpo": best}
+        students = {"base": student, "sft": train, "grpo": best}
         if full:
             for way in ("forward", "inverse"):
                 only = ("--direction", way)
-                students[way] = self._train(f"sft-{way}", "sft", STUDENT, size.sft, *only)
-        for name, student in students.items():
-            self._ask(name, student, size.asked, "--blind" if name == "base" else "--no-blind")
+                students[way] = self._train(f"sft-{way}", "sft", student, size.sft, *only)
+        for name, asked in students.items():
+            self._ask(name, asked, size.asked, "--blind" if name == "base" else "--no-blind")
         blind = self.path("eval", "base", "blind.jsonl")
         exams = [blind, *(self.path("eval", name) for name in ("base", "sft", "grpo"))]
         table = ["compare", *exams, "--metric", "reward"]

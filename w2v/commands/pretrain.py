@@ -62,9 +62,8 @@ def pretrain(
     """Make a base for the tiny student: one that sees, but knows of no motion.
 
     Renders simulated rooms. The vision side learns what is where, then the whole to answer
-    questions about single pictures (places, names, colours, counts, left, higher, nearer). The
-    base that comes with w2v was made by this command. On SIGTERM or SIGUSR1 it saves and ends
-    with exit 75; the same command again goes on.
+    questions about single pictures (places, names, colours, counts, left, higher, nearer). On
+    SIGTERM or SIGUSR1 it saves and ends with exit 75; the same command again goes on.
 
     \b
     w2v pretrain -o base && w2v sft questions.jsonl --student tiny:path=base --tune full -o run

@@ -1,9 +1,9 @@
 """The vision side learns first, as a detector does: what each part of a picture shows, and where.
 
 A VLM's eyes have seen before its language side meets them. Here a linear layer reads from each
-token of a picture which things are there, their boxes in the whole picture, colours and depths;
-it is thrown away afterwards. From words alone the eyes would learn the same, a hundred times
-slower.
+token of a picture which thing it shows, its box in the whole picture, its colour and depth; it is
+thrown away afterwards. What it reads is written alike in every token, so that the language side
+needs to learn one way of reading only.
 """
 
 from __future__ import annotations
@@ -23,52 +23,49 @@ torchvision_cpu.install()
 import torch  # noqa: E402
 
 COLORS = tuple(materials.COLORS)
-COVERED = 0.3
-"""Share of a cell that a box covers where the thing counts as being there."""
-_PLACES = {name: place for place, name in enumerate(NAMES)}
-_TINTS = {name: place for place, name in enumerate(COLORS)}
-_PER_NAME = 1 + 4 + 1 + len(COLORS)
-_BOX, _DEPTH, _TINT = slice(1, 5), 5, slice(6, _PER_NAME)
+NOTHING = len(NAMES)
+"""What a cell shows where no thing is."""
 FAR = 8.0
 """Meters that count as 1."""
+_PLACES = {name: place for place, name in enumerate(NAMES)}
+_TINTS = {name: place for place, name in enumerate(COLORS)}
+_WIDTHS = (NOTHING + 1, 4, 1, len(COLORS))
 
 
 class Truth(NamedTuple):
-    """What each cell of pictures shows, by name: (P, cells, names) and one axis more.
+    """What the cells of pictures show: (P, cells) and one axis more for ``box``.
 
-    ``there`` is 0 or 1, ``box`` in shares of the picture, ``depth`` in units of 8 m, ``tint`` the
-    place of the colour or -1.
+    ``name`` is a place in ``NAMES`` or ``NOTHING``, ``box`` in shares of the picture, ``depth`` in
+    units of 8 m, ``tint`` the place of the colour, or -1.
     """
 
-    there: torch.Tensor
+    name: torch.Tensor
     box: torch.Tensor
     depth: torch.Tensor
     tint: torch.Tensor
 
 
 def truth(views: Sequence[View], grid: int) -> Truth:
-    """Return what the cells of pictures show; of two things of a name, the larger."""
-    shape = len(views), grid * grid, len(NAMES)
-    there, box = np.zeros(shape, np.float32), np.zeros((*shape, 4), np.float32)
-    depth, tint = np.zeros(shape, np.float32), np.full(shape, -1)
+    """Return what the cells of pictures show, row by row; of several things, the smallest box."""
+    shape = len(views), grid * grid
+    name, tint = np.full(shape, NOTHING), np.full(shape, -1)
+    box, depth = np.zeros((*shape, 4), np.float32), np.zeros(shape, np.float32)
     for k, view in enumerate(views):
         height, width = view.frame.shape[:2]
-        for sight in reversed(view.sights):  # the largest last
-            sides = np.array(sight.box, np.float32) / (width, height, width, height)
-            cells, name = _cells(sides, grid), _PLACES[sight.label]
-            there[k, cells, name], box[k, cells, name] = 1, sides
-            depth[k, cells, name] = min(sight.depth / FAR, 1.0)
-            tint[k, cells, name] = _TINTS.get(sight.color, -1)
-    return Truth(*map(torch.from_numpy, (there, box, depth, tint)))
+        sides = np.array([sight.box for sight in view.sights], np.float32)
+        sides /= np.array([width, height, width, height], np.float32)
+        for n in np.argsort(-np.prod(sides[:, 2:] - sides[:, :2], axis=1), kind="stable"):
+            sight, cells = view.sights[n], _cells(sides[n], grid)
+            name[k, cells], box[k, cells] = _PLACES[sight.label], sides[n]
+            depth[k, cells], tint[k, cells] = sight.depth / FAR, _TINTS.get(sight.color, -1)
+    return Truth(*map(torch.from_numpy, (name, box, depth, tint)))
 
 
 def _cells(sides: np.ndarray, grid: int) -> np.ndarray:
-    """Return the cells that a box covers, and that of its middle, row by row."""
-    edges = np.arange(grid) / grid
+    """Return the cells whose middles a box covers, and that of its own middle."""
+    middles = (np.arange(grid) + 0.5) / grid
     x1, y1, x2, y2 = sides
-    wide = np.clip(np.minimum(x2, edges + 1 / grid) - np.maximum(x1, edges), 0, None) * grid
-    high = np.clip(np.minimum(y2, edges + 1 / grid) - np.maximum(y1, edges), 0, None) * grid
-    covered = np.outer(high, wide) >= COVERED
+    covered = np.outer((middles >= y1) & (middles <= y2), (middles >= x1) & (middles <= x2))
     row, column = (min(grid - 1, int(m * grid)) for m in ((y1 + y2) / 2, (x1 + x2) / 2))
     covered[row, column] = True
     return np.flatnonzero(covered)
@@ -78,21 +75,19 @@ class Reader(torch.nn.Linear):  # type: ignore[misc]
     """Reads all that from tokens (P, cells, width)."""
 
     def __init__(self, width: int) -> None:
-        super().__init__(width, len(NAMES) * _PER_NAME)
+        super().__init__(width, sum(_WIDTHS))
+
+    def read(self, tokens: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Return scores of names, boxes, depths and scores of colours, as told by ``Truth``."""
+        name, box, depth, tint = self(tokens).float().split(_WIDTHS, -1)
+        return name, box, depth[..., 0], tint
 
     def loss(self, tokens: torch.Tensor, told: Truth) -> torch.Tensor:
         """Return how far what is read lies from the truth."""
-        read = self(tokens).unflatten(-1, (len(NAMES), _PER_NAME)).float()
-        there = told.there > 0
-        weight = torch.where(there, 5.0, 1.0)
-        made = torch.nn.functional.binary_cross_entropy_with_logits(
-            read[..., 0], told.there, weight=weight
-        )
-        seen = read[there]
-        made = 20 * made + 5 * (seen[:, _BOX] - told.box[there]).abs().mean()
-        made = made + (seen[:, _DEPTH] - told.depth[there]).abs().mean()
-        tints = told.tint[there]
-        known = tints >= 0
-        if known.any():
-            made = made + torch.nn.functional.cross_entropy(seen[known][:, _TINT], tints[known])
-        return made
+        name, box, depth, tint = self.read(tokens)
+        entropy = torch.nn.functional.cross_entropy
+        there, known = told.name != NOTHING, told.tint >= 0
+        made = entropy(name.flatten(0, 1), told.name.flatten())
+        made = made + 5 * (box - told.box)[there].abs().mean()
+        made = made + (depth - told.depth)[there].abs().mean()
+        return made + 0.5 * entropy(tint[known], told.tint[known])

@@ -50,7 +50,8 @@ class Plan:
         steps: Updates with questions.
         rows: Rows in one of them.
         tokens: Of text in one row, about.
-        pairs: Share of rows with two pictures from four fifths of the way on; none at the start.
+        pairs: Share of rows with two pictures from four fifths of the way on; none in the first
+            three tenths.
         rate: Highest learning rate.
         gentle: What the vision side's is multiplied with while questions are learned.
         warmup: Steps until the highest rate is reached.
@@ -66,7 +67,7 @@ class Plan:
     rows: int = 16
     tokens: int = 256
     pairs: float = 0.5
-    rate: float = 1.5e-3
+    rate: float = 1e-3
     gentle: float = 0.2
     warmup: int = 100
     cooldown: float = 0.4
@@ -80,7 +81,7 @@ class Plan:
 
     def pairs_at(self, step: int) -> float:
         """Return the share of rows with two pictures in a step: finding things comes first."""
-        return self.pairs * min(1.0, 1.25 * step / self.steps)
+        return self.pairs * min(1.0, max(0.0, step / self.steps - 0.3) / 0.5)
 
 
 def learn(stage: Stage, plan: Plan, output: Path, pictures: Path, workers: int) -> Run:

@@ -16,7 +16,7 @@ from w2v.errors import BadFile
 from w2v.pretraining import asking, views
 from w2v.pretraining.asking import Asked
 from w2v.pretraining.views import View
-from w2v.students import tiny
+from w2v.students import families, tiny
 
 torchvision_cpu.install()
 
@@ -44,7 +44,7 @@ class Writer:
 
     def __init__(self, processor: Any, tokens: int) -> None:
         self.processor, self.tokens = processor, tokens
-        budget = processor.image_processor.size["longest_edge"] // tiny.SQUARE**2
+        budget = families.TINY.budget(processor)
         self._user, self._end = self._ids(f"{tiny.START}user\n"), self._ids(f"{tiny.END}\n")
         self._reply = self._ids(f"{tiny.START}assistant\n")
         marks = (

@@ -41,12 +41,12 @@ transformers.logging.disable_progress_bar()
 
 PATCH, MERGE, HEAD = 14, 2, 32
 SQUARE = PATCH * MERGE
-"""Side in pixels of what becomes one token."""
+"""Side in pixels of what becomes one token, where nothing else is asked for."""
 
 PAD, START, END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
 SPECIAL = (PAD, START, END, *families.QWEN.special)
 
-BASE = dict(width=192, layers=4, vision_width=128, vision_layers=4, image_size=112)
+BASE = dict(width=192, layers=4, vision_width=128, vision_layers=4, image_size=112, patch=8)
 """The sizes of the base that comes with w2v."""
 
 _TEMPLATE = """\
@@ -112,6 +112,7 @@ def build(
     seed: int = 0,
     vision_width: int = 96,
     vision_layers: int = 4,
+    patch: int = PATCH,
     texts: Iterable[str] = (),
 ) -> Path:
     """Write a model with random weights, its processor and its tokenizer to a folder.
@@ -121,10 +122,11 @@ def build(
         width: Of the language side; a multiple of 32.
         layers: Of the language side.
         image_size: Side in pixels of a square picture that just fits the budget of tokens; a
-            multiple of 28. A picture of 112 pixels takes 16 tokens.
+            multiple of two patches. With patches of 14, one of 112 pixels takes 16 tokens.
         seed: Of the weights.
         vision_width: Of the vision side; a multiple of 32.
         vision_layers: Of the vision side.
+        patch: Side in pixels of a patch; two by two become one token.
         texts: Further text whose words are to be tokens.
 
     Returns:
@@ -134,9 +136,9 @@ def build(
     words = tokenizer(texts)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        model = network(words, width, layers, vision_width, vision_layers)
+        model = network(words, width, layers, vision_width, vision_layers, patch)
     model.save_pretrained(folder)
-    made = processor(words, image_size)
+    made = processor(words, image_size, patch)
     made.save_pretrained(folder)
     told = {"family": "tiny", "model_type": "qwen2_5_vl", "boxes": families.TINY.boxes}
     budget = families.TINY.budget(made)
@@ -221,21 +223,24 @@ def _cut() -> Any:
 # ── eyes ──────────────────────────────────────────────────────────────────────────────────────
 
 
-def processor(words: Any, image_size: int) -> Any:
+def processor(words: Any, image_size: int, patch: int = PATCH) -> Any:
     """Return the processor for square pictures of this side; other shapes take as many tokens."""
-    shape = dict(patch_size=PATCH, merge_size=MERGE, temporal_patch_size=2)
-    sizes = {"shortest_edge": 4 * SQUARE**2, "longest_edge": image_size**2}
+    square = patch * MERGE
+    shape = dict(patch_size=patch, merge_size=MERGE, temporal_patch_size=2)
+    sizes = {"shortest_edge": 4 * square**2, "longest_edge": image_size**2}
     made = Qwen2_5_VLProcessor(
         image_processor=Qwen2VLImageProcessor(size=sizes, **shape),
         video_processor=Qwen2VLVideoProcessor(size=sizes, **shape),
         tokenizer=words,
         chat_template=TEMPLATE,
     )
-    families.TINY.set_image_tokens(made, (image_size // SQUARE) ** 2)
+    families.TINY.set_image_tokens(made, (image_size // square) ** 2)
     return made
 
 
-def network(words: Any, width: int, layers: int, vision_width: int, vision_layers: int) -> Any:
+def network(
+    words: Any, width: int, layers: int, vision_width: int, vision_layers: int, patch: int = PATCH
+) -> Any:
     """Return the model with random weights."""
     heads = width // HEAD
     text = dict(
@@ -246,6 +251,8 @@ def network(words: Any, width: int, layers: int, vision_width: int, vision_layer
         num_attention_heads=heads,
         num_key_value_heads=heads // 2 if heads % 2 == 0 else heads,
         max_position_embeddings=4096,
+        # the usual 0.02 suits widths of thousands: here attention would be blind to what it reads
+        initializer_range=width**-0.5,
         # the halves of a head turn by time, height and width (arXiv 2409.12191, 2.1)
         rope_parameters={"rope_type": "default", "mrope_section": [4, 6, 6], "rope_theta": 1e4},
         eos_token_id=words.eos_token_id,
@@ -258,7 +265,7 @@ def network(words: Any, width: int, layers: int, vision_width: int, vision_layer
         intermediate_size=2 * vision_width,
         num_heads=vision_width // HEAD,
         out_hidden_size=width,
-        patch_size=PATCH,
+        patch_size=patch,
         spatial_merge_size=MERGE,
         # pictures are small: every layer sees all of one
         fullatt_block_indexes=list(range(vision_layers)),
