@@ -102,6 +102,11 @@ def test_a_script_is_sound(script):
             ("old",),
             "build-tasks annotate build-tasks validate validate convert",
         ),
+        (
+            "world2vlm-train.sh",
+            ("train", "test"),
+            "sft validate grpo merge eval eval eval compare",
+        ),
     ],
 )
 def test_a_recipe_is_made_of_commands_that_there_are(stage, parse, script, argument, stages):
