@@ -107,8 +107,9 @@ def test_a_student_is_trained_and_asked_about_other_rooms(tmp_path):
     parts = [(tmp_path / f"demo/parts/{name}.jsonl").read_text() for name in ("train", "test")]
     rooms = [{json.loads(row)["scene"] for row in part.splitlines()} for part in parts]
     assert rooms[0] and rooms[1] and not rooms[0] & rooms[1]
-    asked = {json.loads(row)["question"] for row in (tmp_path / "demo/grpo.answers.jsonl").open()}
-    assert asked <= {json.loads(row)["id"] for row in parts[1].splitlines()}
+    answers = (tmp_path / "demo/grpo.answers.jsonl").read_text().splitlines()
+    asked = {json.loads(row)["question"] for row in answers}
+    assert asked and asked <= {json.loads(row)["id"] for row in parts[1].splitlines()}
     for name in ("sft", "grpo"):
         assert (tmp_path / f"demo/{name}/model.safetensors").exists()
 
