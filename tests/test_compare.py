@@ -242,8 +242,10 @@ def test_names_are_what_paths_do_not_share(tmp_path):
 
     assert named("d/base/eval", "d/sft/eval") == ["base", "sft"]
     assert named("a", "b") == ["a", "b"]
-    assert named("d/eval", "d/eval/blind.jsonl") == ["eval", "eval/blind.jsonl"]
-    assert named("d/base/eval") == ["d/base/eval"]
+    assert named("d/eval", "d/eval/blind.jsonl") == ["eval", "blind"]
+    assert named("eval/base/blind.jsonl", "eval/base", "x/sft") == ["blind", "base", "sft"]
+    assert named("a/eval/blind.jsonl", "b/eval/blind.jsonl") == ["a", "b"]
+    assert named("d/base/eval") == ["eval"]
 
 
 def test_wins_and_losses_come_with_the_largest_first(runs):

@@ -130,8 +130,12 @@ def read(path: Path) -> Run:
 
 
 def short_names(runs: Sequence[Run]) -> list[Run]:
-    """Return the runs named by what their paths do not share."""
-    parts = [Path(run.name).parts for run in runs]
+    """Return the runs named by the ends of their paths, or else by what these do not share."""
+    parts = [Path(run.name.removesuffix(".jsonl")).parts for run in runs]
+    if len({part[-1] for part in parts}) == len(runs):
+        return [
+            Run(part[-1], run.protocol, run.answers) for part, run in zip(parts, runs, strict=True)
+        ]
     head = tail = 0
     least = min(map(len, parts)) - 1
     while len(runs) > 1 and head < least and len({p[head] for p in parts}) == 1:
