@@ -36,7 +36,13 @@ class Size:
     asked: int
 
 
-_SFT = ("bf16=true", "per_device_train_batch_size=32", "rows_per_step=32", "learning_rate=1e-3")
+_SFT: tuple[str, ...] = (
+    "bf16=true",
+    "per_device_train_batch_size=8",
+    "rows_per_step=32",
+    "attn_implementation=eager",
+    "learning_rate=1e-3",
+)
 _GRPO: tuple[str, ...] = (
     "bf16=true",
     "per_device_train_batch_size=64",
