@@ -499,7 +499,9 @@ def test_an_adapter_is_loaded_onto_the_base_it_names(models, pair, tmp_path):
     assert made(tmp_path, base=models / "qwen2.5-vl").answer([pair]) == student.answer([pair])
 
 
-def test_the_base_of_an_adapter_may_lie_beside_it(tmp_path):
+def test_the_base_of_an_adapter_may_lie_beside_it(tmp_path, monkeypatch):
+    (tmp_path / "elsewhere" / "deep").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "elsewhere" / "deep")  # where ../base is nothing
     (tmp_path / "run").mkdir()
     (tmp_path / "base").mkdir()
     (tmp_path / "run" / folders.ADAPTER).write_text('{"base_model_name_or_path": "../base"}')
