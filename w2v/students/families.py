@@ -8,6 +8,7 @@ folder see the same picture.
 from __future__ import annotations
 
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -35,7 +36,7 @@ of Gemma 4 are of a kind that PEFT refuses."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Family:
+class Family(ABC):
     """Facts of one family; subclasses know its processor.
 
     Args:
@@ -58,25 +59,25 @@ class Family:
 
     # ── what a picture costs ──────────────────────────────────────────────────────────────────
 
+    @abstractmethod
     def set_image_tokens(self, processor: Any, tokens: int) -> None:
         """Let no picture take more tokens than this; written into the processor's settings.
 
         Raises:
             BadOption: The family cannot show a picture with so few.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def budget(self, processor: Any) -> int:
         """Return the most tokens that a picture of common shape may take."""
-        raise NotImplementedError
 
+    @abstractmethod
     def image_tokens(self, processor: Any, width: int, height: int) -> int:
         """Return how many tokens a picture of this size will take, its two brackets not counted."""
-        raise NotImplementedError
 
+    @abstractmethod
     def placeholder(self, processor: Any, tokens: int) -> str:
         """Return what the processor writes in place of the template's mark for a picture."""
-        raise NotImplementedError
 
     def tokens(
         self, processor: Any, question: Question, sizes: Sequence[Size], *, answer: bool
