@@ -251,7 +251,7 @@ def network(
         num_attention_heads=heads,
         num_key_value_heads=heads // 2 if heads % 2 == 0 else heads,
         max_position_embeddings=4096,
-        # the usual 0.02 suits widths of thousands: here attention would be blind to what it reads
+        # keeps the scale of what a layer reads; transformers' 0.02 is meant for greater widths
         initializer_range=width**-0.5,
         # the halves of a head turn by time, height and width (arXiv 2409.12191, 2.1)
         rope_parameters={"rope_type": "default", "mrope_section": [4, 6, 6], "rope_theta": 1e4},
