@@ -110,29 +110,93 @@ def test_no_question_tells_of_a_move(room):
     assert not words & said
 
 
-def test_rows_read_as_the_chat_template_writes_them(room, tmp_path):
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    """A random model of the base's size, and its processor."""
+    import transformers
+
+    from w2v.students import tiny
+
+    folder = tiny.build(tmp_path_factory.mktemp("base"), **tiny.BASE, texts=asking.corpus())
+    model = transformers.AutoModelForImageTextToText.from_pretrained(folder)
+    return model, transformers.AutoProcessor.from_pretrained(folder)
+
+
+def _asked(shown, number, seed=3):
+    return list(asking.ask(shown, random.Random(seed)))[:number]
+
+
+def _by_the_processor(processor, shown, question):
+    """What the real processor makes of a question and its answer."""
     from PIL import Image
 
-    from w2v.pretraining import rows
-    from w2v.students import resolve, tiny
-
-    folder = tiny.build(tmp_path, **tiny.BASE, texts=asking.corpus())
-    processor = resolve.student(str(folder)).processor
-    asked = list(asking.ask(room[:2], random.Random(3)))[:3]
-    made = rows.Writer(processor, 10_000).row(room[:2], iter(asked))
-    said = []
-    for k, question in enumerate(asked):
-        seen = [{"type": "image"}] * 2 if k == 0 else []
-        said.append({"role": "user", "content": [*seen, {"type": "text", "text": question.text}]})
-        said.append({"role": "assistant", "content": [{"type": "text", "text": question.answer}]})
+    said = [
+        {
+            "role": "user",
+            "content": [*[{"type": "image"}] * len(shown), {"type": "text", "text": question.text}],
+        },
+        {"role": "assistant", "content": [{"type": "text", "text": question.answer}]},
+    ]
     text = processor.apply_chat_template(said, tokenize=False)
-    frames = [[Image.fromarray(view.frame) for view in room[:2]]]
-    theirs = processor(text=[text], images=frames, return_tensors="pt")
-    assert theirs["input_ids"][0].tolist() == made.ids
-    ours = rows.collate([made], processor)
-    assert ours["pixel_values"].equal(theirs["pixel_values"])
-    answered = [i for i, answer in zip(made.ids, made.answers, strict=True) if answer]
-    assert processor.tokenizer.decode(answered) == "".join(f"{a.answer}<|im_end|>" for a in asked)
+    frames = [[Image.fromarray(view.frame) for view in shown]]
+    return processor(text=[text], images=frames, return_tensors="pt")
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_rows_read_as_the_chat_template_writes_them(number, room, base):
+    from w2v.pretraining import rows
+    from w2v.students import lean
+
+    _, processor = base
+    shown = room[:number]
+    for question in _asked(shown, 5):
+        made = rows.Writer(processor).row(tuple(range(number)), question)
+        told = boxes.find(question.answer)
+        assert made.box == (tuple(v / boxes.GRID for v in told[0]) if told else None)
+        theirs = _by_the_processor(processor, shown, question)
+        assert made.ids == theirs["input_ids"][0].tolist()
+        answered = [i for i, counts in zip(made.ids, made.counts, strict=True) if counts]
+        assert processor.tokenizer.decode(answered) == f"{question.answer}<|im_end|>"
+        ours = lean.patches([view.frame for view in shown], processor.image_processor)
+        assert ours.flatten(0, 1).numpy() == pytest.approx(theirs["pixel_values"].numpy(), abs=1e-5)
+
+
+def test_the_first_digit_of_a_number_counts_most(base):
+    from w2v.pretraining import rows
+
+    asked = asking.Asked("where", "Where is the mug?", "[10, 205, 7, 999]")
+    made = rows.Writer(base[1]).row((0,), asked)
+    words = [base[1].tokenizer.decode([i]).strip() for i in made.ids]
+    told = [
+        (word, counts)
+        for word, counts in zip(words, made.counts, strict=True)
+        if counts and word.isdigit()
+    ]
+    fine = rows.COARSE**2
+    assert told == [
+        *(("1", 1), ("0", rows.COARSE), ("2", 1), ("0", rows.COARSE), ("5", fine), ("7", 1)),
+        *(("9", 1), ("9", rows.COARSE), ("9", fine)),
+    ]
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_the_short_way_computes_what_the_real_classes_do(number, room, base):
+    import torch
+
+    from w2v.pretraining import rows
+    from w2v.pretraining.learning import Seer
+
+    model, processor = base
+    shown, question = room[:number], _asked(room[:number], 1)[0]
+    writer = rows.Writer(processor)
+    theirs = _by_the_processor(processor, shown, question)
+    with torch.no_grad():
+        real = model.model(**theirs).last_hidden_state
+        seer = Seer(model, writer)
+        places = tuple(range(number))
+        ids, _ = rows.pad([writer.row(places, question)], seer.filler)
+        ours = seer.states(ids, seer.tokens(shown), [places])[-1][:, : real.shape[1]]
+    assert (ours - real).abs().max() < 1e-4 * real.abs().max()
 
 
 def _arguments(folder, pictures):
@@ -169,21 +233,19 @@ def test_a_stopped_run_goes_on_and_ends_with_the_same_weights(tmp_path, w2v, mon
     assert code == 0 and again[0]["metrics"] == lines[0]["metrics"]
 
 
-def test_a_cell_shows_the_smallest_thing_over_its_middle():
-    from w2v.pretraining import eyes
+def test_only_what_has_a_name_of_its_own_is_to_be_found():
+    from w2v.pretraining import finding
 
-    small = views.Sight("mug", "red", (0.0, 0.0, 8.0, 8.0), 0.01, 1.0)
-    large = views.Sight("sofa", "blue", (4.0, 0.0, 64.0, 32.0), 0.2, 2.0)
+    mug = views.Sight("mug", "red", (0.0, 32.0, 64.0, 128.0), 0.01, 2.0)
+    chairs = [views.Sight("chair", "blue", (8.0, 8.0, 16.0, 16.0 + k), 0.1, 1.0) for k in (1, 2)]
     rug = views.Sight("rug", "", (0.0, 64.0, 128.0, 128.0), 0.5, 12.0)
-    frame = views.View(numpy.zeros((128, 128, 3), numpy.uint8), (rug, large, small))
-    told = eyes.truth([frame], 4)
-    mug, sofa, floor = (asking.NAMES.index(name) for name in ("mug", "sofa", "rug"))
-    nothing = [eyes.NOTHING] * 6
-    assert told.name[0].tolist() == [mug, sofa, *nothing, *[floor] * 8]
-    assert told.box[0, 0].tolist() == [0, 0, 1 / 16, 1 / 16]
-    assert told.box[0, 1].tolist() == [1 / 32, 0, 0.5, 0.25]
-    assert told.tint[0, :2].tolist() == [eyes.COLORS.index("red"), eyes.COLORS.index("blue")]
-    assert (told.tint[0, 2:] == -1).all() and told.depth[0, 8] == 1.5
+    blank = numpy.zeros((128, 128, 3), numpy.uint8)
+    told = finding.truth([views.View(blank, tuple(chairs)), views.View(blank, (rug, *chairs, mug))])
+    assert told.picture.tolist() == [1, 1]
+    assert told.name.tolist() == [asking.NAMES.index("rug"), asking.NAMES.index("mug")]
+    assert told.box.tolist() == [[0, 0.5, 1, 1], [0, 0.25, 0.5, 1]]
+    assert told.depth.tolist() == [1.5, 0.25]
+    assert told.tint.tolist() == [-1, finding.COLORS.index("red")]
 
 
 def test_a_folder_of_something_else_is_left_alone(tmp_path, w2v):

@@ -848,3 +848,48 @@ def test_an_endpoints_student_checks_pictures_and_options(pair, tmp_path):
 def test_an_endpoints_student_keeps_its_contract():
     with endpoint(lambda n, body: (200, completion("yes"))) as (url, _):
         testing.check_student(f"openai:base_url={url},model=m")
+
+
+# ── the short way of tiny on a CPU ────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("sizes", [[(112, 112)], [(112, 112)] * 3, [(112, 112), (56, 84)]], ids=str)
+def test_the_short_way_sees_what_the_real_classes_see(sizes, tmp_path):
+    from w2v.students import lean
+
+    folder = tiny.build(tmp_path, width=64, vision_width=64, vision_layers=2, layers=1)
+    model = hf.AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32)
+    draw = torch.Generator().manual_seed(0)
+    pictures = [torch.randint(256, (3, h, w), dtype=torch.uint8, generator=draw) for h, w in sizes]
+    processor = hf.AutoProcessor.from_pretrained(folder)
+    shown = processor.image_processor(images=pictures, return_tensors="pt")
+
+    def learned():
+        model.zero_grad()
+        seen = torch.cat(list(model.model.get_image_features(**shown).pooler_output))
+        seen.pow(2).sum().backward()
+        weights = dict(model.model.visual.named_parameters())
+        return seen.detach(), {name: w.grad.clone() for name, w in weights.items()}
+
+    usual, usually = learned()
+    lean.install(model)
+    ours, here = learned()
+    torch.testing.assert_close(ours, usual)
+    for name, gradient in usually.items():
+        torch.testing.assert_close(here[name], gradient, rtol=1e-3, atol=1e-4, msg=name)
+
+
+def test_a_copy_of_a_student_sees_with_its_own_weights(tmp_path):
+    import copy
+
+    student = made(tiny.build(tmp_path, width=64, vision_width=64, vision_layers=2, layers=1))
+    model = student.load().model
+    twin = copy.deepcopy(model)
+    with torch.no_grad():
+        for weight in model.model.visual.parameters():
+            weight.zero_()
+    shape = torch.tensor([[1, 4, 4]])
+    pixels = torch.ones(16, 3 * 2 * tiny.PATCH**2)
+    with torch.no_grad():
+        assert model.model.visual(pixels, shape).pooler_output.abs().sum() == 0
+        assert twin.model.visual(pixels, shape).pooler_output.abs().sum() > 0

@@ -21,21 +21,21 @@ from w2v.commands.training import need_packages
     help="Folder of the model. The same command again continues it.",
 )
 @click.option(
-    "--rooms", type=click.IntRange(2), default=1500, show_default=True, help="To look at."
+    "--rooms", type=click.IntRange(2), default=1280, show_default=True, help="To look at."
 )
 @click.option(
     "--eyes",
     type=click.IntRange(0),
-    default=2500,
+    default=500,
     show_default=True,
-    help="Updates of the vision side alone, of 48 pictures each.",
+    help="Updates of the vision side alone, of 64 pictures each.",
 )
 @click.option(
     "--steps",
     type=click.IntRange(1),
-    default=4000,
+    default=2000,
     show_default=True,
-    help="Updates with questions, of 16 rows each.",
+    help="Updates with questions, two about each of 32 pictures.",
 )
 @click.option(
     "--seed", type=int, default=0, show_default=True, help="Of rooms, weights, questions."
@@ -44,6 +44,12 @@ from w2v.commands.training import need_packages
     "--pictures",
     type=click.Path(path_type=Path, file_okay=False),
     help="Folder for the pictures. Default: pictures in that of the model.",
+)
+@click.option(
+    "--compile/--no-compile",
+    default=False,
+    show_default=True,
+    help="Fuse what is computed: faster, once a C++ compiler has worked for a minute.",
 )
 @click.option(
     "--workers", type=click.IntRange(1), help="Processes that render. Default: one per core."
@@ -56,6 +62,7 @@ def pretrain(
     steps: int,
     seed: int,
     pictures: Path | None,
+    compile: bool,
     workers: int | None,
     settings: stream.Settings,
 ) -> None:
@@ -72,7 +79,7 @@ def pretrain(
     from w2v.pretraining import learning
 
     with stream.stage("pretrain", settings, "rooms") as stage:
-        plan = learning.Plan(rooms=rooms, eyes=eyes, steps=steps, seed=seed)
+        plan = learning.Plan(rooms=rooms, eyes=eyes, steps=steps, seed=seed, compile=compile)
         if settings.dry_run:
             return
         folder = pictures or output / "pictures"

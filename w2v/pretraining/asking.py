@@ -24,7 +24,7 @@ APART = 0.06
 """Least distance of two middles, in widths of the picture, at which one is left of or above."""
 _NAME = "Answer with its name only."
 _LETTER = "Answer with the letter of one option only."
-_SAID = 0.25
+_SAID = 0.15
 """How often a question says how it is to be answered."""
 THIN = 0.03
 """Least side of a box that is asked about, in sides of the picture."""
@@ -206,19 +206,19 @@ def _letter(shown: Shown) -> Made | None:
 
 KINDS: dict[str, tuple[float, Callable[[Shown], Made | None]]] = {
     "where": (9, _where),
-    "where color": (3, _where_color),
-    "exactly": (3, _exactly),
+    "where color": (5, _where_color),
+    "exactly": (1.5, _exactly),
     "what": (4, _what),
-    "color": (2, _color),
+    "color": (3, _color),
     "color at": (2, _color_at),
     "exists": (1, _exists),
-    "count": (1, _count),
-    "beside": (2, _beside),
-    "half": (1.5, _half),
-    "higher": (1, _higher),
-    "nearer": (1.5, _nearer),
-    "claim": (1, _claim),
-    "letter": (1, _letter),
+    "count": (0.5, _count),
+    "beside": (1.5, _beside),
+    "half": (1, _half),
+    "higher": (0.7, _higher),
+    "nearer": (1, _nearer),
+    "claim": (0.7, _claim),
+    "letter": (0.7, _letter),
 }
 """How often each kind is asked, and what asks it; None where the picture does not allow it."""
 

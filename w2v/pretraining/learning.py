@@ -1,7 +1,7 @@
 """The base of ``tiny`` learns to see, then to speak of it: a loop that goes on where it was killed.
 
-First the vision side alone learns what cells of pictures show (``eyes``); then both sides learn
-to answer questions about pictures.
+First the vision side alone learns to show what is where (``finding``); then both sides learn to
+answer questions about pictures, while the vision side goes on.
 """
 
 from __future__ import annotations
@@ -9,18 +9,21 @@ from __future__ import annotations
 import math
 import time
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from w2v import __version__, stream, torchvision_cpu
 from w2v.errors import INTERRUPTED
-from w2v.pretraining import asking, eyes, views
+from w2v.pretraining import asking, finding, views
+from w2v.pretraining.finding import Finder, Pointer, Truth
 from w2v.pretraining.measuring import measure
-from w2v.pretraining.rows import IGNORED, Rooms, Writer, collate, encode
+from w2v.pretraining.rows import Rooms, Writer, alike, pad
+from w2v.pretraining.views import View
 from w2v.records import Run
 from w2v.stream import Stage
-from w2v.students import folders, tiny
+from w2v.students import folders, lean, tiny
 from w2v.train import cards, runs
 from w2v.train.checkpoints import Stopper
 from w2v.workers import Workers
@@ -32,10 +35,12 @@ import transformers  # noqa: E402
 
 STATE = "state.pt"
 SAVE_SECONDS = 300
-LOGGED = 100
+LOGGED = 50
 """Steps between two lines of ``metrics.jsonl``."""
 FRAME = 128
-"""Side of a picture in pixels, as the demo renders them."""
+"""Side of a picture in pixels, as the demo renders them and as ``tiny.BASE`` sees them."""
+MUON = 2.0
+"""Muon's learning rate for the matrices inside of layers, in units of AdamW's for all else."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,41 +51,42 @@ class Plan:
         rooms: Rooms with pictures; one of fifty is kept apart to measure on.
         views: Pictures of each.
         eyes: Updates of the vision side alone.
-        pictures: Pictures in one of them.
+        seen: Pictures in one of them.
         steps: Updates with questions.
-        rows: Rows in one of them.
-        tokens: Of text in one row, about.
-        pairs: Share of rows with two pictures from four fifths of the way on; none in the first
-            three tenths.
+        pictures: Pictures in one of them.
+        questions: About each picture.
+        pairs: Share of the pictures that are shown by twos from four fifths of the way on; none
+            in the first three tenths.
         rate: Highest learning rate.
-        gentle: What the vision side's is multiplied with while questions are learned.
-        warmup: Steps until the highest rate is reached.
-        cooldown: Share of the steps over which it falls to nothing.
+        warmup: Updates until the highest rate is reached, in either part.
+        cooldown: Share of the updates with questions over which it falls to nothing.
         seed: Of rooms, weights and questions.
+        compile: Whether to fuse what is computed.
     """
 
     rooms: int
     eyes: int
     steps: int
     views: int = 32
-    pictures: int = 48
-    rows: int = 16
-    tokens: int = 256
-    pairs: float = 0.5
+    seen: int = 64
+    pictures: int = 32
+    questions: int = 2
+    pairs: float = 0.6
     rate: float = 1e-3
-    gentle: float = 0.2
     warmup: int = 100
     cooldown: float = 0.4
     seed: int = 0
+    compile: bool = False
 
-    def rate_at(self, step: int, steps: int) -> float:
-        """Return the learning rate of one of some steps: up, flat, and down along a cosine."""
-        left = (steps - step) / max(1.0, self.cooldown * steps)
-        falling = 0.5 - 0.5 * math.cos(math.pi * min(1.0, left))
-        return self.rate * min(1.0, (step + 1) / self.warmup) * falling
+    def rate_at(self, step: int) -> float:
+        """Return the learning rate of a step: up for each part, flat, down along a cosine."""
+        first = step < self.eyes
+        rising = min(1.0, (step + 1 if first else step - self.eyes + 1) / self.warmup)
+        left = (self.eyes + self.steps - step) / max(1.0, self.cooldown * self.steps)
+        return self.rate * rising * (0.5 - 0.5 * math.cos(math.pi * min(1.0, left)))
 
     def pairs_at(self, step: int) -> float:
-        """Return the share of rows with two pictures in a step: finding things comes first."""
+        """Return the share of pictures by twos in a step: finding things comes first."""
         return self.pairs * min(1.0, max(0.0, step / self.steps - 0.3) / 0.5)
 
 
@@ -108,7 +114,7 @@ def learn(stage: Stage, plan: Plan, output: Path, pictures: Path, workers: int) 
     model = transformers.AutoModelForImageTextToText.from_pretrained(
         output, dtype=torch.float32, local_files_only=True
     )
-    rooms = Rooms(pictures, plan.rooms, Writer(processor, plan.tokens), plan.seed)
+    rooms = Rooms(pictures, plan.rooms, Writer(processor), plan.seed)
     _train(stage, Lesson(plan, model, rooms), output)
     figures = measure(model, rooms)
     model.to("cpu").save_pretrained(output)
@@ -148,54 +154,86 @@ class Lesson:
 
     def __init__(self, plan: Plan, model: Any, rooms: Rooms) -> None:
         self.plan, self.model, self.rooms = plan, model, rooms
+        words, width = model.lm_head.weight.shape
         with torch.random.fork_rng():
             torch.manual_seed(plan.seed)
-            self.reader = eyes.Reader(model.config.text_config.hidden_size)
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-        self.model.to(device)
-        self.reader.to(device)
-        seeing = list(model.model.visual.parameters())
-        known = {id(weight) for weight in seeing}
-        groups = [
-            {"params": [*seeing, *self.reader.parameters()]},
-            {"params": [w for w in model.parameters() if id(w) not in known]},
-        ]
-        self.optimizer = torch.optim.AdamW(groups, lr=plan.rate, betas=(0.9, 0.98))
+            writer = rooms.writer
+            self.finder = Finder(width, writer.tokens, writer.processor.tokenizer, words)
+            self.pointer = Pointer(width)
+        self.device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.model.to(self.device)
+        self.finder.to(self.device)
+        self.pointer.to(self.device)
+        self.muon, self.adamw = self._optimizers()
+        self.seer = Seer(model, rooms.writer, compiled=plan.compile)
+
+    def _optimizers(self) -> tuple[Any, Any]:
+        """Return one for the matrices inside of layers, and one for all else."""
+        inner: list[Any] = []
+        other: list[Any] = [*self.finder.parameters(), *self.pointer.parameters()]
+        for name, weight in self.model.named_parameters():
+            outer = weight.ndim != 2 or "embed_tokens" in name or "lm_head" in name
+            (other if outer else inner).append(weight)
+        muon = torch.optim.Muon(
+            inner, lr=MUON * self.plan.rate, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"
+        )
+        adamw = torch.optim.AdamW(
+            other, lr=self.plan.rate, betas=(0.9, 0.98), weight_decay=0.01, fused=True
+        )
+        return muon, adamw
 
     def step(self, step: int) -> dict[str, float]:
-        """Make one update; return its loss by name."""
+        """Make one update; return its figures by name."""
         plan, first = self.plan, step < self.plan.eyes
-        if first:
-            vision = language = plan.rate_at(step, plan.eyes)
-        else:
-            language = plan.rate_at(step - plan.eyes, plan.steps)
-            vision = plan.gentle * language
-        for group, rate in zip(self.optimizer.param_groups, (vision, language), strict=True):
-            group["lr"] = rate
-        with torch.autocast(self.model.device.type, torch.bfloat16):
-            loss = self._see(step) if first else self._answer(step - plan.eyes)
+        rate = plan.rate_at(step)
+        for optimizer, scale in ((self.muon, MUON), (self.adamw, 1.0)):
+            for group in optimizer.param_groups:
+                group["lr"] = scale * rate
+        with torch.autocast(self.device, torch.bfloat16):
+            loss, figures = self._see(step) if first else self._answer(step - plan.eyes)
         loss.backward()
-        weights = [w for group in self.optimizer.param_groups for w in group["params"]]
+        weights = [*self.model.parameters(), *self.finder.parameters(), *self.pointer.parameters()]
         torch.nn.utils.clip_grad_norm_(weights, 1.0)
-        self.optimizer.step()
-        self.optimizer.zero_grad()
-        return {"eyes_loss" if first else "loss": float(loss.detach())}
+        for optimizer in (self.muon, self.adamw):
+            optimizer.step()
+            optimizer.zero_grad()
+        return figures
 
-    def _see(self, step: int) -> Any:
-        """Return the loss of reading pictures off the vision side's tokens."""
-        shown = self.rooms.views(step, self.plan.pictures)
-        seen = encode(shown, self.rooms.writer.processor).to(self.model.device)
-        tokens = self.model.model.get_image_features(**seen).pooler_output
-        tokens = torch.stack(list(tokens))
-        told = eyes.truth(shown, math.isqrt(tokens.shape[1]))
-        return self.reader.loss(tokens, eyes.Truth(*(t.to(tokens.device) for t in told)))
+    def _see(self, step: int) -> tuple[Any, dict[str, float]]:
+        """Return the loss of finding things in pictures."""
+        shown = self.rooms.views(step, self.plan.seen)
+        return self._find(shown, self.seer.tokens(shown))
 
-    def _answer(self, step: int) -> Any:
-        """Return the loss of the answers to a step's questions."""
-        share = self.plan.pairs_at(step)
-        rows = [self.rooms.row(step, number, share) for number in range(self.plan.rows)]
-        made = collate(rows, self.rooms.writer.processor)
-        return _loss(self.model.train(), {k: v.to(self.model.device) for k, v in made.items()})
+    def _find(self, shown: Sequence[View], tokens: Any) -> tuple[Any, dict[str, float]]:
+        told = Truth(*(part.to(self.device) for part in finding.truth(shown)))
+        words = self.model.get_input_embeddings().weight
+        loss, error = self.finder.loss(tokens, words, told)
+        return loss, {"box_error": error}
+
+    def _answer(self, step: int) -> tuple[Any, dict[str, float]]:
+        """Return the loss of the answers to a step's questions, and of finding things."""
+        plan = self.plan
+        batch = self.rooms.step(step, plan.pictures, plan.questions, plan.pairs_at(step))
+        tokens = self.seer.tokens(batch.views)
+        found, figures = self._find(batch.views, tokens)
+        losses, counted, states, boxes = [], [], [], []
+        for rows in alike(batch.rows):
+            ids, counts = (part.to(self.device) for part in pad(rows, self.seer.filler))
+            after = self.seer.states(ids, tokens, [row.pictures for row in rows])
+            ids, counts = ids[:, 1:], counts[:, 1:]
+            said = counts > 0
+            logits = self.model.lm_head(after[-1][:, :-1][said]).float()
+            losses.append(torch.nn.functional.cross_entropy(logits, ids[said], reduction="none"))
+            counted.append(counts[said])
+            told = torch.tensor([row.box or NOWHERE for row in rows], device=self.device)
+            pointed = said & (told[:, :1] >= 0)
+            states.append(after[POINTS][:, :-1][pointed])
+            boxes.append(told.unsqueeze(1).expand(*said.shape, 4)[pointed])
+        weights = torch.cat(counted)
+        loss = (torch.cat(losses) * weights).sum() / weights.sum()
+        pointing, error = self.pointer.loss(torch.cat(states), torch.cat(boxes))
+        figures |= {"loss": float(loss.detach()), "pointing_error": error}
+        return loss + found + pointing, figures
 
     def save(self, path: Path, step: int) -> None:
         """Write all that going on needs, whole or not at all."""
@@ -214,7 +252,64 @@ class Lesson:
         return int(state["step"])
 
 
-_PARTS = ("model", "reader", "optimizer")
+_PARTS = ("model", "finder", "pointer", "muon", "adamw")
+POINTS = -3
+"""The layer after which the box is known; two are left to put it into words."""
+NOWHERE = (-1.0,) * 4
+"""The box of a row whose answer is none."""
+
+
+class Seer:
+    """Runs a model on pictures of one size and on rows about them, by ``lean``.
+
+    Args:
+        model: Of the Qwen2.5-VL classes.
+        writer: Writes the rows.
+        compiled: Whether to fuse what is computed; takes a C++ compiler, and a minute at first.
+    """
+
+    def __init__(self, model: Any, writer: Writer, *, compiled: bool = False) -> None:
+        self.model, self.writer = model.model, writer
+        self.filler = writer.processor.tokenizer.pad_token_id
+        self._see, self._read = lean.see, lean.read
+        if compiled:
+            self._see = torch.compile(lean.see)
+            self._read = torch.compile(lean.read, dynamic=True)
+        self._grid = math.isqrt(writer.tokens)
+        self._seen = self._moved(lean.vision_rotation(self.model.visual, self._grid))
+        self._rotations: dict[int, lean.Rotation] = {}
+
+    def tokens(self, shown: Sequence[View]) -> Any:
+        """Return the tokens (P, tokens, width) of pictures."""
+        frames = [view.frame for view in shown]
+        cut = lean.patches(frames, self.writer.processor.image_processor)
+        return self._see(self.model.visual, cut.to(self.model.device), self._seen)
+
+    def states(self, ids: Any, tokens: Any, pictures: Sequence[tuple[int, ...]]) -> Any:
+        """Return hidden states of rows (rows, length) about equally many pictures, by layer."""
+        language = self.model.language_model
+        told = language.embed_tokens(ids)
+        shown = tokens[torch.tensor(pictures, device=tokens.device)].to(told.dtype)
+        there = (ids == self.writer.image).unsqueeze(-1).expand_as(told)
+        told = told.masked_scatter(there, shown.flatten(0, 2))
+        cos, sin = self._rotation(len(pictures[0]))
+        length = ids.shape[1]
+        return self._read(language, told, (cos[:length], sin[:length]))
+
+    def _rotation(self, pictures: int) -> lean.Rotation:
+        if pictures not in self._rotations:
+            ids = self.writer.opening(pictures) + [self.filler] * LONGEST
+            made = lean.text_rotation(self.model, ids, self.writer.image, self._grid, pictures)
+            self._rotations[pictures] = self._moved(made)
+        return self._rotations[pictures]
+
+    def _moved(self, rotation: lean.Rotation) -> lean.Rotation:
+        cos, sin = (part.to(self.model.device) for part in rotation)
+        return cos, sin
+
+
+LONGEST = 512
+"""Most tokens of a question with its answer."""
 
 
 def _train(stage: Stage, lesson: Lesson, output: Path) -> None:
@@ -240,15 +335,6 @@ def _train(stage: Stage, lesson: Lesson, output: Path) -> None:
                 raise SystemExit(INTERRUPTED)
 
 
-def _loss(model: Any, batch: dict[str, Any]) -> Any:
-    """Return the mean cross-entropy of answers; no other place is told apart into words."""
-    labels = batch.pop("labels")[:, 1:]
-    answers = labels != IGNORED
-    hidden = model.model(**batch).last_hidden_state[:, :-1]
-    logits = model.lm_head(hidden[answers]).float()
-    return torch.nn.functional.cross_entropy(logits, labels[answers])
-
-
 def _note(output: Path, step: int, figures: dict[str, float]) -> None:
     with (output / runs.METRICS).open("a", encoding="utf-8") as out:
         out.write(stream.dumps({"step": step, **figures}) + "\n")
@@ -257,6 +343,7 @@ def _note(output: Path, step: int, figures: dict[str, float]) -> None:
 def card(record: Run) -> str:
     """Return the model card of the base."""
     plan = record.settings
+    compiled = " --compile" if plan["compile"] else ""
     figures = [f"| {name} | {value:.3f} |" for name, value in record.metrics.items()]
     return "\n".join(
         [
@@ -270,7 +357,7 @@ def card(record: Run) -> str:
             "",
             "A small model of the Qwen2.5-VL classes that sees: where things are, what they are",
             "called, their colours and numbers, which is left, higher or nearer. Its vision side",
-            "has learned to tell what cells of a picture show, then all of it to answer questions",
+            "has learned to show where the thing of a name is, then all of it to answer questions",
             "about single pictures of simulated rooms, and about pairs of which each is asked",
             "about alone. It has never been told what a move of the camera does.",
             "",
@@ -278,7 +365,7 @@ def card(record: Run) -> str:
             "",
             "```bash",
             f"w2v pretrain -o base --rooms {plan['rooms']} --eyes {plan['eyes']} "
-            f"--steps {plan['steps']} --seed {plan['seed']}",
+            f"--steps {plan['steps']} --seed {plan['seed']}{compiled}",
             "```",
             "",
             f"w2v {__version__}. Pictures and weights: made by w2v alone, no other data.",

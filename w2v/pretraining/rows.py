@@ -1,17 +1,18 @@
-"""Rows to learn from: one picture or two, and as many questions as fit.
+"""Rows to learn from: one question each, about one picture or one of two.
 
-A picture is encoded once for all questions about it. What row n of step k holds depends on
-(seed, k, n) alone.
+A picture is encoded once for all questions about it. What a step holds depends on (seed, step)
+alone.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from w2v import provenance, torchvision_cpu
+from w2v import boxes, provenance, torchvision_cpu
 from w2v.errors import BadFile
 from w2v.pretraining import asking, views
 from w2v.pretraining.asking import Asked
@@ -22,16 +23,36 @@ torchvision_cpu.install()
 
 import torch  # noqa: E402
 
-IGNORED = -100
-"""The label of what is no answer."""
-
 
 class Row(NamedTuple):
-    """Token ids, which of them are answers, and the pictures."""
+    """One question with its answer.
+
+    Args:
+        ids: Of tokens.
+        counts: What each counts as an answer; 0 outside of it.
+        pictures: Their places in the batch.
+        box: That is the answer, in shares of the picture, if one is.
+    """
 
     ids: list[int]
-    answers: list[bool]
-    views: Sequence[View]
+    counts: list[float]
+    pictures: tuple[int, ...]
+    box: tuple[float, ...] | None
+
+
+class Batch(NamedTuple):
+    """Pictures, and rows with questions about them."""
+
+    views: list[View]
+    rows: list[Row]
+    asked: list[Asked]
+
+
+COARSE = 0.6
+"""What a digit counts as many times as there are digits before it in its number.
+
+The first digit tells most of where a side is, the last is noise to whoever sees few pixels.
+"""
 
 
 class Writer:
@@ -39,38 +60,42 @@ class Writer:
 
     Args:
         processor: Of the student.
-        tokens: Of text in one row, about.
     """
 
-    def __init__(self, processor: Any, tokens: int) -> None:
-        self.processor, self.tokens = processor, tokens
-        budget = families.TINY.budget(processor)
+    def __init__(self, processor: Any) -> None:
+        self.processor = processor
+        self.tokens = families.TINY.budget(processor)
+        self.image = processor.tokenizer.convert_tokens_to_ids("<|image_pad|>")
         self._user, self._end = self._ids(f"{tiny.START}user\n"), self._ids(f"{tiny.END}\n")
         self._reply = self._ids(f"{tiny.START}assistant\n")
-        marks = (
-            self._ids(mark) for mark in ("<|vision_start|>", "<|image_pad|>", "<|vision_end|>")
-        )
-        first, pad, last = marks
-        self._shown = first + pad * budget + last
+        first, last = self._ids("<|vision_start|>"), self._ids("<|vision_end|>")
+        self._shown = first + [self.image] * self.tokens + last
+        named = processor.tokenizer.convert_tokens_to_ids
+        self._digits = {named(f"{space}{digit}") for space in ("", "Ġ") for digit in range(10)}
 
     def _ids(self, text: str) -> list[int]:
         made: list[int] = self.processor.tokenizer(text, add_special_tokens=False)["input_ids"]
         return made
 
-    def row(self, shown: Sequence[View], asked: Iterator[Asked]) -> Row:
-        """Return a row of as many questions as fit; one at least, unless there is none."""
-        ids: list[int] = []
-        answers: list[bool] = []
-        room = self.tokens + len(shown) * len(self._shown)
-        for turn, question in enumerate(asked):
-            said = self._user + (self._shown * len(shown) if turn == 0 else [])
-            said = said + self._ids(question.text) + self._end + self._reply
-            reply = self._ids(question.answer) + self._end[:1]
-            if turn and len(ids) + len(said) + len(reply) + 1 > room:
-                break
-            ids += said + reply + self._end[1:]
-            answers += [False] * len(said) + [True] * len(reply) + [False]
-        return Row(ids, answers, shown)
+    def opening(self, pictures: int) -> list[int]:
+        """Return the ids with which every row about so many pictures begins."""
+        return self._user + self._shown * pictures
+
+    def row(self, pictures: tuple[int, ...], question: Asked) -> Row:
+        """Return the row of a question about pictures of a batch."""
+        said = self.opening(len(pictures)) + self._ids(question.text) + self._end + self._reply
+        reply = self._ids(question.answer) + self._end[:1]
+        counts = [0.0] * len(said) + self._counts(reply) + [0.0]
+        found = boxes.find(question.answer)
+        box = tuple(side / boxes.GRID for side in found[0]) if found else None
+        return Row(said + reply + self._end[1:], counts, pictures, box)
+
+    def _counts(self, reply: list[int]) -> list[float]:
+        counts, before = [], 0
+        for word in reply:
+            counts.append(COARSE**before)
+            before = before + 1 if word in self._digits else 0
+        return counts
 
 
 def held_out(room: int) -> bool:
@@ -94,35 +119,57 @@ class Rooms:
         self._apart = [room for room in range(number) if held_out(room)]
 
     def views(self, step: int, number: int) -> list[View]:
-        """Return single pictures of a step, four of each room."""
-        rng = random.Random(self.seed * 1_000_003 + step)
+        """Return single pictures of a step, two of each room."""
+        rng = random.Random(provenance.seed_of("views", self.seed, step))
         shown: list[View] = []
-        for _ in range(number // 4):
+        for _ in range(number // 2):
             room = views.Room(self.folder, rng.choice(self._learned))
-            shown += [room[rng.randrange(len(room))] for _ in range(4)]
+            shown += [room[rng.randrange(len(room))] for _ in range(2)]
         return shown
 
-    def row(self, step: int, number: int, pairs: float) -> Row:
-        """Return one row of a step, with two pictures in a share ``pairs`` of all cases.
+    def step(self, step: int, pictures: int, questions: int, pairs: float) -> Batch:
+        """Return the pictures and rows of a step.
+
+        Args:
+            step: Counted from 0.
+            pictures: An even number: they are drawn by twos.
+            questions: About each picture.
+            pairs: Share of the twos that are shown together, each question being about one.
+        """
+        rng = random.Random(provenance.seed_of("step", self.seed, step))
+        batch = Batch([], [], [])
+        for _ in range(pictures // 2):
+            if rng.random() < pairs:
+                self._add(batch, rng, self._learned, 2, 2 * questions)
+            else:
+                for _ in range(2):
+                    self._add(batch, rng, self._learned, 1, questions)
+        return batch
+
+    def apart(self, most: int) -> Batch:
+        """Return questions about rooms that nothing is learned from, 20 a room at most."""
+        rng = random.Random(provenance.seed_of("measure", self.seed))
+        batch = Batch([], [], [])
+        for k in range(min(most, 20 * len(self._apart)) // 2):
+            self._add(batch, rng, [self._apart[k % len(self._apart)]], 1 + k % 2, 2)
+        return batch
+
+    def _add(self, batch: Batch, rng: random.Random, among: Sequence[int], n: int, q: int) -> None:
+        """Draw ``n`` pictures of one of some rooms with ``q`` questions, and add them.
 
         Raises:
             BadFile: The pictures show nothing to ask about.
         """
-        for attempt in range(20):
-            rng = random.Random(provenance.seed_of("row", self.seed, step, number, attempt))
-            shown = self._draw(rng.choice(self._learned), 1 + (rng.random() < pairs), rng)
-            row = self.writer.row(shown, asking.ask(shown, rng))
-            if row.ids:
-                return row
-        raise BadFile(f"{self.folder}: the pictures show nothing to ask about")
-
-    def apart(self, most: int) -> Iterator[tuple[Row, Asked]]:
-        """Yield rows of one question each about rooms that nothing is learned from, 20 a room."""
-        for k in range(min(most, 20 * len(self._apart))):
-            rng = random.Random(provenance.seed_of("measure", self.seed, k))
-            shown = self._draw(rng.choice(self._apart), 1 + k % 2, rng)
-            if question := next(asking.ask(shown, rng), None):
-                yield self.writer.row(shown, iter([question])), question
+        for _ in range(100):
+            shown = self._draw(rng.choice(among), n, rng)
+            asked = list(islice(asking.ask(shown, rng), q))
+            if len(asked) == q:
+                places = tuple(range(len(batch.views), len(batch.views) + n))
+                batch.views.extend(shown)
+                batch.rows.extend(self.writer.row(places, question) for question in asked)
+                batch.asked.extend(asked)
+                return
+        raise BadFile(f"{self.folder}: the pictures show too little to ask about")
 
     def _draw(self, room: int, number: int, rng: random.Random) -> list[View]:
         """Return pictures of a room; two of them as often from about one place as not."""
@@ -132,31 +179,26 @@ class Rooms:
             return [found[first]]
         near = [k for k in range(len(found)) if 0 < abs(k - first) < views.LOOKS]
         far = [k for k in range(len(found)) if k != first]
-        return [found[first], found[rng.choice(near if rng.random() < 0.5 else far)]]
+        return [found[first], found[rng.choice(near if near and rng.random() < 0.5 else far)]]
 
 
-def collate(rows: Sequence[Row], processor: Any, *, left: bool = False) -> dict[str, Any]:
-    """Return a batch as the model takes it, padded on the right, or on the ``left`` to go on."""
-    longest = max(len(row.ids) for row in rows)
-    ids = torch.full((len(rows), longest), processor.tokenizer.pad_token_id)
-    labels = torch.full((len(rows), longest), IGNORED)
-    mask = torch.zeros((len(rows), longest), dtype=torch.long)
+def pad(rows: Sequence[Row], filler: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return ids and counts (rows, length), padded on the right to a multiple of eight."""
+    longest = -(-max(len(row.ids) for row in rows) // 8) * 8
+    ids, counts = torch.full((len(rows), longest), filler), torch.zeros(len(rows), longest)
     for k, row in enumerate(rows):
-        told, start = torch.tensor(row.ids), longest - len(row.ids) if left else 0
-        place = slice(start, start + len(told))
-        ids[k, place], mask[k, place] = told, 1
-        labels[k, place] = torch.where(torch.tensor(row.answers), told, IGNORED)
-    image = processor.tokenizer.convert_tokens_to_ids("<|image_pad|>")
-    return {
-        "input_ids": ids,
-        "attention_mask": mask,
-        "labels": labels,
-        "mm_token_type_ids": (ids == image).int(),
-        **encode([view for row in rows for view in row.views], processor),
-    }
+        ids[k, : len(row.ids)], counts[k, : len(row.ids)] = map(torch.tensor, (row.ids, row.counts))
+    return ids, counts
 
 
-def encode(shown: Sequence[View], processor: Any) -> Any:
-    """Return pictures as the vision side takes them."""
-    frames = [torch.from_numpy(view.frame).permute(2, 0, 1) for view in shown]
-    return processor.image_processor(images=frames, return_tensors="pt")
+def alike(rows: Sequence[Row]) -> list[list[Row]]:
+    """Return the rows of as many pictures and of about one length together: little padding."""
+    groups: dict[tuple[int, bool], list[Row]] = {}
+    for row in rows:
+        said = len(row.ids) - SHOWN * len(row.pictures)
+        groups.setdefault((len(row.pictures), said > LONG), []).append(row)
+    return list(groups.values())
+
+
+SHOWN, LONG = 18, 38
+"""Tokens of a picture, and the length without pictures above which a row counts as long."""

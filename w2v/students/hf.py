@@ -18,7 +18,7 @@ from w2v.errors import BadFile, BadOption, BadRecord, W2VError
 from w2v.kinds import Loaded
 from w2v.provenance import digest, seed_of
 from w2v.records import Question
-from w2v.students import families, folders
+from w2v.students import families, folders, lean
 from w2v.students.families import Family, Size
 
 torchvision_cpu.install()
@@ -115,6 +115,8 @@ class HFStudent:
         )
         if lost := sorted(told["missing_keys"]):  # else they would be drawn at random
             raise BadFile(f"{self.base}: the weights lack {lost[0]}", "is the checkpoint whole?")
+        if device == "cpu" and self.family.name == families.TINY.name:
+            lean.install(model)
         if self.base != self.path:
             model = _with_adapter(model, self.path, training)
         if "quantization_config" not in more:

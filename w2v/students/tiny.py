@@ -46,7 +46,7 @@ SQUARE = PATCH * MERGE
 PAD, START, END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
 SPECIAL = (PAD, START, END, *families.QWEN.special)
 
-BASE = dict(width=192, layers=4, vision_width=128, vision_layers=4, image_size=112, patch=8)
+BASE = dict(width=192, layers=5, vision_width=192, vision_layers=4, image_size=128, patch=16)
 """The sizes of the base that comes with w2v."""
 
 _TEMPLATE = """\
@@ -253,8 +253,14 @@ def network(
         max_position_embeddings=4096,
         # keeps the scale of what a layer reads; transformers' 0.02 is meant for greater widths
         initializer_range=width**-0.5,
-        # the halves of a head turn by time, height and width (arXiv 2409.12191, 2.1)
-        rope_parameters={"rope_type": "default", "mrope_section": [4, 6, 6], "rope_theta": 1e4},
+        # Time, height and width each turn parts of a head (arXiv 2409.12191, 2.1). In three blocks,
+        # as in large models, width would get the slowest turns alone, by which the few columns of
+        # a small picture cannot be told apart; so they take turns.
+        rope_parameters={
+            "rope_type": "default",
+            "mrope_section": [1] * (HEAD // 2),
+            "rope_theta": 100.0,
+        },
         eos_token_id=words.eos_token_id,
         pad_token_id=words.pad_token_id,
         bos_token_id=None,
