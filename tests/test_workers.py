@@ -124,16 +124,17 @@ def test_told_to_stop_no_process_stays(tree, number, code, group):
     command = ["build-tasks", str(tree), "--root", str(tree), "-q", "--workers", "3"]
     with subprocess.Popen(
         [sys.executable, "-m", "w2v", *command],
-        stdout=subprocess.PIPE,  # nobody reads it, so that the end is not reached
+        stdout=subprocess.PIPE,  # not read until told to stop, so that the end is not reached
         stderr=subprocess.PIPE,
         start_new_session=True,
     ) as process:
         while children(process.pid) < 3:
             time.sleep(0.01)
         (os.killpg if group else os.kill)(process.pid, number)
-        assert process.wait(timeout=30) == code
-        # Until the last copy of the pipes is closed this does not return.
+        # Reading lets a full pipe take what was under way; until its last copy is closed this
+        # does not return.
         assert process.communicate(timeout=30)[1].strip() == b""
+        assert process.returncode == code
 
 
 def test_a_reader_may_leave_early(tree):
