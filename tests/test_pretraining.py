@@ -248,6 +248,29 @@ def test_only_what_has_a_name_of_its_own_is_to_be_found():
     assert told.tint.tolist() == [-1, finding.COLORS.index("red")]
 
 
+def test_the_base_that_comes_with_w2v_sees(tmp_path):
+    import transformers
+
+    from w2v.pretraining import measuring, rows
+    from w2v.students import BASE
+
+    for number in (0, 1):  # room 0 is one of those that it did not learn from
+        views.make(tmp_path, number, 12, SIDE, seed=0)
+    model = transformers.AutoModelForImageTextToText.from_pretrained(BASE)
+    processor = transformers.AutoProcessor.from_pretrained(BASE)
+    kept = rows.Rooms(tmp_path, 2, rows.Writer(processor), seed=0)
+    asked = kept.apart(20)
+    said = measuring.answers(model, processor, asked)
+    told = [
+        (boxes.find(text), boxes.find(question.answer))
+        for text, question in zip(said, asked.asked, strict=True)
+        if question.kind in measuring.BOXES
+    ]
+    assert told and all(len(found) == 1 for found, _ in told)
+    errors = [numpy.abs(numpy.subtract(a[0], b[0])).mean() for a, b in told]
+    assert numpy.median(errors) < 0.15 * boxes.GRID  # 0.2 and more without looking
+
+
 def test_a_folder_of_something_else_is_left_alone(tmp_path, w2v):
     (tmp_path / "notes.txt").write_text("mine")
     code, _, err = w2v("pretrain", "-o", tmp_path, "--steps", 1)

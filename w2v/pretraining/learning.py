@@ -217,7 +217,7 @@ class Lesson:
         tokens = self.seer.tokens(batch.views)
         found, figures = self._find(batch.views, tokens)
         losses, counted, states, boxes = [], [], [], []
-        for rows in alike(batch.rows):
+        for rows in alike(batch.rows, self.rooms.writer.image):
             ids, counts = (part.to(self.device) for part in pad(rows, self.seer.filler))
             after = self.seer.states(ids, tokens, [row.pictures for row in rows])
             ids, counts = ids[:, 1:], counts[:, 1:]

@@ -191,14 +191,19 @@ def pad(rows: Sequence[Row], filler: int) -> tuple[torch.Tensor, torch.Tensor]:
     return ids, counts
 
 
-def alike(rows: Sequence[Row]) -> list[list[Row]]:
-    """Return the rows of as many pictures and of about one length together: little padding."""
+def alike(rows: Sequence[Row], image: int) -> list[list[Row]]:
+    """Return the rows of as many pictures and of about one length together: little padding.
+
+    Args:
+        rows: Any.
+        image: The id that stands for a token of a picture.
+    """
     groups: dict[tuple[int, bool], list[Row]] = {}
     for row in rows:
-        said = len(row.ids) - SHOWN * len(row.pictures)
+        said = len(row.ids) - row.ids.count(image) - 2 * len(row.pictures)
         groups.setdefault((len(row.pictures), said > LONG), []).append(row)
     return list(groups.values())
 
 
-SHOWN, LONG = 18, 38
-"""Tokens of a picture, and the length without pictures above which a row counts as long."""
+LONG = 38
+"""Tokens beside pictures and their marks above which a row counts as long."""
