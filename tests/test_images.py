@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from w2v import images
 from w2v.errors import BadFile
@@ -24,13 +24,24 @@ def test_every_kind_of_picture_becomes_rgb(tmp_path, mode):
     assert loaded.shape == (3, 4, 3) and loaded.min() == 255
 
 
-def test_a_photograph_is_turned_upright(tmp_path):
-    picture = Image.new("RGB", (40, 20))
+@pytest.mark.parametrize("kind", ["jpg", "png", "webp", "tif"])
+def test_a_photograph_is_turned_upright(kind, tmp_path):
+    picture, path = Image.new("RGB", (40, 20)), tmp_path / f"a.{kind}"
     exif = picture.getexif()
     exif[0x0112] = 6  # the camera was held upright
-    picture.save(tmp_path / "a.jpg", exif=exif)
-    assert images.load(tmp_path / "a.jpg").shape == (40, 20, 3)
-    assert images.size(tmp_path / "a.jpg") == (20, 40)
+    picture.save(path, exif=exif)
+    assert images.load(path).shape == (40, 20, 3)
+    assert images.size(path) == (20, 40)
+
+
+def test_an_orientation_in_the_text_of_a_png_counts(tmp_path):
+    about = PngImagePlugin.PngInfo()
+    xmp = '<x:xmpmeta><rdf:Description tiff:Orientation="8"/></x:xmpmeta>'
+    about.add_itxt("XML:com.adobe.xmp", xmp)
+    path = tmp_path / "a.png"
+    Image.new("RGB", (40, 20)).save(path, pnginfo=about)
+    height, width, _ = images.load(path).shape
+    assert images.size(path) == (width, height) == (20, 40)
 
 
 def broken(tmp_path):

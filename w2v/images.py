@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 _ORIENTATION, _SIDEWAYS = 0x0112, 5
 """The EXIF tag of a photograph's orientation, and the first value that swaps its sides."""
+_TURNED = (b"eXIf", b"Raw profile type", b"xmp")
+"""What a PNG contains, one of them at least, where it has an orientation."""
 
 
 def load(path: Path) -> np.ndarray:
@@ -42,11 +44,16 @@ def size(path: Path) -> tuple[int, int]:
     Raises:
         BadFile: The file is missing, empty or not a picture.
     """
-    from PIL import Image, UnidentifiedImageError
+    from PIL import Image, ImageOps, UnidentifiedImageError
 
     try:
-        with Image.open(path) as picture:
+        content = path.read_bytes()
+        with Image.open(io.BytesIO(content)) as picture:
             width, height = picture.size
+            if picture.format == "PNG" and not any(mark in content for mark in _TURNED):
+                return width, height  # pillow would decode all of it to look for an orientation
+            if picture.format == "TIFF":  # whose size pillow may have turned already
+                return ImageOps.exif_transpose(picture).size
             sideways = picture.getexif().get(_ORIENTATION, 1) >= _SIDEWAYS
             return (height, width) if sideways else (width, height)
     except (OSError, UnidentifiedImageError, ValueError) as error:
