@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 
@@ -16,7 +17,7 @@ from w2v.records import Intrinsics, Scene
 from w2v.teachers.sim import viewpoint
 from w2v.teachers.sim.light import FAST, FULL
 from w2v.teachers.sim.mesh import Tracer
-from w2v.teachers.sim.render import Renderer, all_rays
+from w2v.teachers.sim.render import Picture, Renderer, all_rays
 from w2v.teachers.sim.rooms import LAYOUTS
 from w2v.teachers.sim.truth import Obstacles, Visibility
 from w2v.teachers.sim.world import build
@@ -49,6 +50,9 @@ class Stage:
         if best == -math.inf:
             raise BadRecord(f"no place for a camera in {room} {seed}", "use another seed")
         self._quality = _QUALITIES[quality]
+        self._level = self._obstacles.about(float(self.pose[1, 3]), RADIUS)
+        self._bumps: dict[bytes, int | None] = {}
+        self._seen: dict[Intrinsics, Seen] = {}
         self._renderer: Renderer | None = None
         self._visibility: Visibility | None = None
 
@@ -73,11 +77,43 @@ class Stage:
 
     def bump(self, path: np.ndarray) -> int | None:
         """Return the first pose of a path on the way to which the camera hits something."""
-        at = self.poses(path)[:, :3, 3]
-        for k, (start, end) in enumerate(zip(at[:1].tolist() + at[:-1].tolist(), at, strict=True)):
-            if self._obstacles.near(np.array(start), end, RADIUS):
+        asked = path.tobytes()
+        if asked not in self._bumps:
+            self._bumps[asked] = self._bump(self.poses(path)[:, :3, 3])
+        return self._bumps[asked]
+
+    def _bump(self, at: np.ndarray) -> int | None:
+        level = bool((at[:, 1] == self.pose[1, 3]).all())
+        obstacles = self._level if level else self._obstacles
+        before = None
+        for k, place in enumerate(at):
+            if before is not None and (place == before).all():
+                continue  # it turns on the spot
+            if obstacles.near(place if before is None else before, place, RADIUS):
                 return k
+            before = place
         return None
+
+    def look(self, camera: Intrinsics, pose: np.ndarray) -> Seen:
+        """Return the picture from a pose and what it shows of each thing.
+
+        What the first camera of the room sees is kept: every path begins with it.
+        """
+        first = bool((pose == self.pose).all())
+        if first and camera in self._seen:
+            return self._seen[camera]
+        picture = self.renderer.picture(camera, pose)
+        seen = Seen(picture, self.visibility.shares(camera, pose, picture.mask))
+        if first:
+            self._seen[camera] = seen
+        return seen
+
+
+class Seen(NamedTuple):
+    """A picture, and the visible share of each thing, (N,) float32."""
+
+    picture: Picture
+    shares: np.ndarray
 
 
 def _compose(one: np.ndarray, two: np.ndarray) -> np.ndarray:
@@ -125,7 +161,7 @@ class SimTeacher:
     def anchor(self, scene: Scene, anchor: Anchor) -> Anchor:
         """Return the anchor with the picture and the depth that its camera sees."""
         stage = self._prepared(scene)
-        seen = stage.renderer.picture(anchor.camera, stage.pose)
+        seen = stage.look(anchor.camera, stage.pose).picture
         return replace(anchor, image=seen.frame, depth=seen.depth)
 
     def collides(self, scene: Scene, poses: np.ndarray) -> bool:
@@ -165,17 +201,13 @@ _NAMES = {"living": "living room", "dining": "dining room"}
 
 
 def _rendered(stage: Stage, camera: Intrinsics, poses: np.ndarray) -> Rendered:
-    pictures = [stage.renderer.picture(camera, pose) for pose in poses]
-    shares = [
-        stage.visibility.shares(camera, pose, seen.mask)
-        for pose, seen in zip(poses, pictures, strict=True)
-    ]
+    seen = [stage.look(camera, pose) for pose in poses]
     return Rendered(
-        frames=[p.frame for p in pictures],
-        depth=[p.depth for p in pictures],
-        masks=[p.mask for p in pictures],
+        frames=[s.picture.frame for s in seen],
+        depth=[s.picture.depth for s in seen],
+        masks=[s.picture.mask for s in seen],
         things=stage.world.things,
-        visible=np.stack(shares),
+        visible=np.stack([s.shares for s in seen]),
         units_per_meter=1.0,
         notes={"light": stage.world.mode},
     )
