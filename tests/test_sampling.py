@@ -56,6 +56,21 @@ def test_a_draw_depends_on_scene_and_seed_alone():
     assert sample("w2v", "a") != sample("w2v", "a", seed=1)
 
 
+@pytest.mark.parametrize("preset", ["w2v", "world2vlm", "hy"])
+def test_paths_drawn_again_have_other_amounts_and_names_of_their_own(preset):
+    once = sample(preset)
+    thrice = sampling.sampler(preset, draws=3)("room", 0, NOTHING_KNOWN, lambda moves: True)
+    number = len(once)
+    assert thrice[:number] == once
+    assert len({path.name for path in thrice}) == len(thrice) == 3 * number
+    assert [path.name.split("_")[0] for path in thrice[:6]] == [
+        path.name.split("_")[0] for path in thrice[number : number + 6]
+    ]
+    assert thrice[number].name.endswith(f"_{number:02d}")
+    amounts = [[move.amount for path in thrice[k::number] for move in path.moves] for k in range(6)]
+    assert any(len(set(drawn)) == 3 for drawn in amounts)
+
+
 def test_the_default_draws_both_sides_and_orders_off_the_grid():
     patterns, amounts = set(), []
     for scene in range(100):

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 import random
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -52,15 +53,40 @@ Free = Callable[[Sequence[Move]], bool]
 Sampler = Callable[[str, int, Anchor, Free], list[Trajectory | Skipped]]
 
 
-def sampler(preset: str) -> Sampler:
+def sampler(preset: str, draws: int = 1) -> Sampler:
     """Return the sampler of that name: (scene id, seed, anchor, what is free) to paths.
+
+    Args:
+        preset: A name in ``PRESETS``.
+        draws: How often each of its paths is drawn. The first draw is the same for any number.
 
     Raises:
         UnknownName: There is no such preset.
     """
     if preset not in PRESETS:
         raise UnknownName("trajectory preset", preset, PRESETS)
-    return PRESETS[preset]
+    once = PRESETS[preset]
+    if draws == 1:
+        return once
+
+    def sample(scene: str, seed: int, anchor: Anchor, free: Free) -> list[Trajectory | Skipped]:
+        made: list[Trajectory | Skipped] = []
+        for draw in range(draws):
+            again = seed_of("draw", seed, draw) if draw else seed
+            found = once(scene, again, anchor, free)
+            made += [_renumbered(path, draw * len(found)) for path in found]
+        return made
+
+    return sample
+
+
+def _renumbered(path: Trajectory | Skipped, first: int) -> Trajectory | Skipped:
+    """Return a path whose slot, the number in its name, is counted from another one on."""
+    name = _SLOT.sub(lambda slot: f"_{first + int(slot[1]):02d}", path.name, count=1)
+    return replace(path, name=name)
+
+
+_SLOT = re.compile(r"_(\d+)")
 
 
 def explicit(moves: Sequence[Move]) -> Sampler:

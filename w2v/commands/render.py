@@ -62,6 +62,13 @@ def _moves(
     show_default=True,
     help="Which paths to draw: w2v, world2vlm (the paper's) or hy.",
 )
+@click.option(
+    "--draws",
+    type=click.IntRange(1, 100),
+    default=1,
+    show_default=True,
+    help="How often to draw each of them, with other amounts.",
+)
 @click.option("--size", type=Size(), help="Size of the frames. Default: that of the picture.")
 @click.option(
     "--frames",
@@ -82,6 +89,7 @@ def render(
     number: int | None,
     moves: tuple[Move, ...] | None,
     trajectories: str,
+    draws: int,
     size: tuple[int, int] | None,
     frames: str,
     seed: int,
@@ -99,7 +107,7 @@ def render(
     """
     from w2v import paths, rendering, sampling
 
-    sampler = sampling.explicit(moves) if moves else sampling.sampler(trajectories)
+    sampler = sampling.explicit(moves) if moves else sampling.sampler(trajectories, draws)
     with stream.stage("render", settings, "scenes") as stage:
         check_licence(teacher, accepted)
         world = teacher.make()
@@ -108,7 +116,7 @@ def render(
             teacher=str(teacher),
             offer=teacher.offer,
             sampler=sampler,
-            trajectories=motion.say(moves) if moves else trajectories,
+            trajectories=motion.say(moves) if moves else _named(trajectories, draws),
             size=size,
             frames=frames,
             seed=seed,
@@ -131,6 +139,10 @@ def render(
                 raise
             except W2VError as error:
                 stage.fail(type(error).__name__, error, scene.id)
+
+
+def _named(trajectories: str, draws: int) -> str:
+    return trajectories if draws == 1 else f"{trajectories} x {draws}"
 
 
 def _scenes(
