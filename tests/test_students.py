@@ -7,6 +7,7 @@ from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -861,6 +862,7 @@ def test_the_short_way_sees_what_the_real_classes_see(sizes, tmp_path):
     model = hf.AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32)
     draw = torch.Generator().manual_seed(0)
     pictures = [torch.randint(256, (3, h, w), dtype=torch.uint8, generator=draw) for h, w in sizes]
+    pictures.append(pictures[0])  # one that is shown twice
     processor = hf.AutoProcessor.from_pretrained(folder)
     shown = processor.image_processor(images=pictures, return_tensors="pt")
 
@@ -877,6 +879,55 @@ def test_the_short_way_sees_what_the_real_classes_see(sizes, tmp_path):
     torch.testing.assert_close(ours, usual)
     for name, gradient in usually.items():
         torch.testing.assert_close(here[name], gradient, rtol=1e-3, atol=1e-4, msg=name)
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_the_short_way_reads_what_the_real_classes_read(side, tmp_path):
+    from w2v.students import lean
+
+    folder = tiny.build(tmp_path, width=64, vision_width=64, vision_layers=1, layers=2)
+    model = hf.AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32)
+    processor = hf.AutoProcessor.from_pretrained(folder)
+    draw = np.random.default_rng(0)
+    frames = [Image.fromarray(draw.integers(256, size=(112, 112, 3), dtype=np.uint8))] * 3
+    mark = "<|vision_start|><|image_pad|><|vision_end|>"
+    texts = [f"{mark}{mark} turn left 30 degrees", f"{mark} no"]  # of two lengths
+    asked = processor(
+        images=[frames[:2], frames[2:]],
+        text=texts,
+        padding=True,
+        padding_side=side,
+        return_tensors="pt",
+    )
+    there = asked["attention_mask"].bool()
+
+    def learned():
+        model.zero_grad()
+        logits = model(**asked, use_cache=False).logits[there]
+        logits.pow(2).sum().backward()
+        weights = dict(model.named_parameters())
+        return logits.detach(), {n: w.grad.clone() for n, w in weights.items() if w.requires_grad}
+
+    usual, usually = learned()
+    lean.install(model)
+    ours, here = learned()
+    torch.testing.assert_close(ours, usual, rtol=1e-4, atol=1e-4)
+    for name, gradient in usually.items():
+        scale = float(gradient.abs().max())
+        torch.testing.assert_close(here[name], gradient, rtol=1e-3, atol=1e-4 * scale, msg=name)
+    hidden = model(**asked, use_cache=False, output_hidden_states=True).hidden_states
+    assert len(hidden) == 3  # what only the real classes tell is still told
+
+
+def test_fusing_without_a_compiler_is_refused_before_weights_are_read(tmp_path, monkeypatch, w2v):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CXX", raising=False)
+    with pytest.raises(BadOption, match=r"compile=true: no C\+\+ compiler"):
+        resolve.student("tiny:compile=true")
+    pytest.importorskip("trl")
+    code, _, err = w2v("pretrain", "-o", tmp_path / "base", "--compile")
+    assert code == 2 and "--compile: no C++ compiler" in err
+    assert not (tmp_path / "base").exists()
 
 
 def test_a_copy_of_a_student_sees_with_its_own_weights(tmp_path):

@@ -10,6 +10,7 @@ from w2v import stream
 from w2v.commands.doctor import cores
 from w2v.commands.options import stage_options
 from w2v.commands.training import need_packages
+from w2v.students.compilers import need_compiler
 
 
 @click.command()
@@ -69,13 +70,15 @@ def pretrain(
     """Make a base for the tiny student: one that sees, but knows of no motion.
 
     Renders simulated rooms. The vision side learns what is where, then the whole to answer
-    questions about single pictures (places, names, colours, counts, left, higher, nearer). On
+    questions about one picture or two (places, names, colours, counts, left, higher, nearer). On
     SIGTERM or SIGUSR1 it saves and ends with exit 75; the same command again goes on.
 
     \b
     w2v pretrain -o base && w2v sft questions.jsonl --student tiny:path=base --tune full -o run
     """
     need_packages()
+    if compile:
+        need_compiler("--compile")
     from w2v.pretraining import learning
 
     with stream.stage("pretrain", settings, "rooms") as stage:

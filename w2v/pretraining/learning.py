@@ -271,10 +271,7 @@ class Seer:
     def __init__(self, model: Any, writer: Writer, *, compiled: bool = False) -> None:
         self.model, self.writer = model.model, writer
         self.filler = writer.processor.tokenizer.pad_token_id
-        self._see, self._read = lean.see, lean.read
-        if compiled:
-            self._see = torch.compile(lean.see)
-            self._read = torch.compile(lean.read, dynamic=True)
+        self._way = lean.Way(compiled=compiled)
         self._grid = math.isqrt(writer.tokens)
         self._seen = self._moved(lean.vision_rotation(self.model.visual, self._grid))
         self._rotations: dict[int, lean.Rotation] = {}
@@ -283,7 +280,7 @@ class Seer:
         """Return the tokens (P, tokens, width) of pictures."""
         frames = [view.frame for view in shown]
         cut = lean.patches(frames, self.writer.processor.image_processor)
-        return self._see(self.model.visual, cut.to(self.model.device), self._seen)
+        return self._way.see(self.model.visual, cut.to(self.model.device), self._seen)
 
     def states(self, ids: Any, tokens: Any, pictures: Sequence[tuple[int, ...]]) -> Any:
         """Return hidden states of rows (rows, length) about equally many pictures, by layer."""
@@ -294,7 +291,7 @@ class Seer:
         told = told.masked_scatter(there, shown.flatten(0, 2))
         cos, sin = self._rotation(len(pictures[0]))
         length = ids.shape[1]
-        return self._read(language, told, (cos[:length], sin[:length]))
+        return self._way.read(language, told, (cos[:length], sin[:length]))
 
     def _rotation(self, pictures: int) -> lean.Rotation:
         if pictures not in self._rotations:

@@ -120,11 +120,13 @@ def make_tiny(
     device: str = "auto",
     dtype: str = "auto",
     attention: str = "",
+    compile: bool = False,
 ) -> Student:
     """Answer with w2v's own small model of the Qwen2.5-VL classes; boxes on the grid 0-1000.
 
     ``path``: a folder made by ``w2v.students.tiny.build`` or a checkpoint; default: the base that
-    comes with w2v. Other options as for ``qwen2.5-vl``.
+    comes with w2v. ``compile``: fuse what is computed on a CPU, which takes a C++ compiler and
+    half a minute at first. Other options as for ``qwen2.5-vl``.
     """
     return _student("tiny", locals() | {"path": path or str(BASE)})
 
@@ -174,4 +176,4 @@ def _student(name: str, options: dict[str, Any]) -> HFStudent:
         need(package, "w2v[students]")
     from w2v.students.hf import HFStudent, Options
 
-    return HFStudent(name, Options(**{k: options[k] for k in Options.__dataclass_fields__}))
+    return HFStudent(name, Options(**options))

@@ -19,6 +19,7 @@ from w2v.kinds import Loaded
 from w2v.provenance import digest, seed_of
 from w2v.records import Question
 from w2v.students import families, folders, lean
+from w2v.students.compilers import need_compiler
 from w2v.students.families import Family, Size
 
 torchvision_cpu.install()
@@ -57,6 +58,7 @@ class Options:
     device: str = "auto"
     dtype: str = "auto"
     attention: str = ""
+    compile: bool = False
 
 
 class HFStudent:
@@ -67,6 +69,8 @@ class HFStudent:
             raise BadOption(f"dtype={options.dtype} is unknown", f"known: {', '.join(DTYPES)}")
         if options.batch < 1 or options.max_new_tokens < 1:
             raise BadOption("batch and max_new_tokens must be 1 or more")
+        if options.compile:
+            need_compiler("compile=true")
         self.options = options
         self.path = os.path.expanduser(options.path)
         self.base = os.path.expanduser(options.base) or _base(self.path)
@@ -116,7 +120,7 @@ class HFStudent:
         if lost := sorted(told["missing_keys"]):  # else they would be drawn at random
             raise BadFile(f"{self.base}: the weights lack {lost[0]}", "is the checkpoint whole?")
         if device == "cpu" and self.family.name == families.TINY.name:
-            lean.install(model)
+            lean.install(model, compiled=self.options.compile)
         if self.base != self.path:
             model = _with_adapter(model, self.path, training)
         if "quantization_config" not in more:

@@ -2,9 +2,9 @@
 
 The real classes walk through pictures one by one, and on a CPU their attention and their cutting
 of pictures are slow to learn through. These functions compute the same numbers from the same
-weights several times as fast, and ``torch.compile`` fuses them. They hold where all pictures of a
-batch are squares of one size, every vision layer sees all of a picture, and, for ``read``, rows
-are padded on the right.
+weights several times as fast, and ``torch.compile`` fuses them. ``Way.see`` holds where all
+pictures of a batch are squares of one size and every vision layer sees all of a picture,
+``Way.read`` where nothing is kept for tokens to come.
 """
 
 from __future__ import annotations
@@ -21,11 +21,14 @@ torchvision_cpu.install()
 
 import torch  # noqa: E402
 from torch.nn import functional  # noqa: E402
-from transformers.modeling_outputs import BaseModelOutputWithPooling  # noqa: E402
+from transformers.modeling_outputs import (  # noqa: E402
+    BaseModelOutputWithPast,
+    BaseModelOutputWithPooling,
+)
 from transformers.vision_utils import get_vision_position_ids  # noqa: E402
 
 Rotation = tuple[torch.Tensor, torch.Tensor]
-"""Cosines and sines of the rotary embedding, each (positions, head)."""
+"""Cosines and sines of the rotary embedding, each (positions, head), or with a batch before."""
 
 
 # ── what goes in ──────────────────────────────────────────────────────────────────────────────
@@ -84,61 +87,110 @@ def text_rotation(model: Any, ids: Sequence[int], image: int, grid: int, picture
 # ── what is computed ──────────────────────────────────────────────────────────────────────────
 
 
-def see(visual: Any, cut: torch.Tensor, rotation: Rotation) -> torch.Tensor:
-    """Return the tokens (P, tokens, width) of pictures (P, patches, values of a patch)."""
-    told = functional.linear(cut, visual.patch_embed.proj.weight.flatten(1))
-    number, length, width = told.shape
-    for block in visual.blocks:
-        heads = block.attn.num_heads
-        parts = block.attn.qkv(_norm(told, block.norm1)).view(number, length, 3, heads, -1)
-        mixed = _attend(parts.permute(2, 0, 3, 1, 4).unbind(0), rotation, causal=False)
-        told = told + block.attn.proj(mixed)
-        told = told + _mix(_norm(told, block.norm2), block.mlp)
-    merge = visual.spatial_merge_size**2
-    return visual.merger.mlp(_norm(told, visual.merger.ln_q).reshape(number, length // merge, -1))
+class Way:
+    """The computation, layer by layer; what a layer does is fused where that was asked for.
 
-
-def read(language: Any, told: torch.Tensor, rotation: Rotation) -> tuple[torch.Tensor, ...]:
-    """Return the hidden states (rows, length, width) of embedded rows after each layer.
-
-    Those after the last are normalised, as the head reads them.
+    Args:
+        compiled: Whether to fuse; takes a C++ compiler, and half a minute at first.
     """
+
+    def __init__(self, *, compiled: bool = False) -> None:
+        self._look, self._think = _look, _think
+        if compiled:  # one layer is compiled, and serves for all
+            self._look, self._think = (torch.compile(f, dynamic=True) for f in (_look, _think))
+
+    def see(self, visual: Any, cut: torch.Tensor, rotation: Rotation) -> torch.Tensor:
+        """Return the tokens (P, tokens, width) of pictures (P, patches, values of a patch)."""
+        told = functional.linear(cut, visual.patch_embed.proj.weight.flatten(1))
+        number, length, _ = told.shape
+        for block in visual.blocks:
+            told = self._look(block, told, rotation)
+        merged = visual.spatial_merge_size**2
+        shown = _norm(told, visual.merger.ln_q).reshape(number, length // merged, -1)
+        seen: torch.Tensor = visual.merger.mlp(shown)
+        return seen
+
+    def read(
+        self,
+        language: Any,
+        told: torch.Tensor,
+        rotation: Rotation,
+        filled: torch.Tensor | None = None,
+    ) -> tuple[torch.Tensor, ...]:
+        """Return the hidden states (rows, length, width) of embedded rows after each layer.
+
+        Those after the last are normalised, as the head reads them.
+
+        Args:
+            language: The language side.
+            told: The rows, (rows, length, width).
+            rotation: Of their places, (length, head) or (rows, 1, length, head).
+            filled: False where a row is padding, (rows, length). None: on the right alone, if at
+                all.
+        """
+        length = told.shape[1]
+        unseen = torch.ones(length, length, dtype=torch.bool, device=told.device).triu(1)
+        if filled is not None:  # padding sees itself, so that no row of scores is empty
+            itself = torch.eye(length, dtype=torch.bool, device=told.device)
+            unseen = (unseen | ~filled[:, None, :] & ~itself).unsqueeze(1)
+        halved = torch.is_autocast_enabled(told.device.type)
+        dtype = torch.get_autocast_dtype(told.device.type) if halved else told.dtype
+        added = torch.zeros_like(unseen, dtype=dtype).masked_fill(unseen, float("-inf"))
+        states_after = []
+        for layer in language.layers:
+            told = self._think(layer, told, rotation, added)
+            states_after.append(told)
+        return *states_after[:-1], _norm(told, language.norm)
+
+
+def _look(block: Any, told: torch.Tensor, rotation: Rotation) -> torch.Tensor:
+    """Return what a layer of the vision side makes of (P, patches, width)."""
+    number, length, _ = told.shape
+    heads = block.attn.num_heads
+    parts = block.attn.qkv(_norm(told, block.norm1)).view(number, length, 3, heads, -1)
+    told = told + block.attn.proj(_attend(parts.permute(2, 0, 3, 1, 4).unbind(0), rotation))
+    return told + _mix(_norm(told, block.norm2), block.mlp)
+
+
+def _think(layer: Any, told: torch.Tensor, rotation: Rotation, added: torch.Tensor) -> torch.Tensor:
+    """Return what a layer of the language side makes of (rows, length, width)."""
     rows, length, _ = told.shape
-    states_after = []
-    for layer in language.layers:
-        attention = layer.self_attn
-        states = _norm(told, layer.input_layernorm)
-        parts = [
-            project(states).view(rows, length, -1, attention.head_dim).transpose(1, 2)
-            for project in (attention.q_proj, attention.k_proj, attention.v_proj)
-        ]
-        told = told + attention.o_proj(_attend(parts, rotation, causal=True))
-        told = told + _mix(_norm(told, layer.post_attention_layernorm), layer.mlp)
-        states_after.append(told)
-    return *states_after[:-1], _norm(told, language.norm)
+    attention = layer.self_attn
+    states = _norm(told, layer.input_layernorm)
+    parts = [
+        project(states).view(rows, length, -1, attention.head_dim).transpose(1, 2)
+        for project in (attention.q_proj, attention.k_proj, attention.v_proj)
+    ]
+    told = told + attention.o_proj(_attend(parts, rotation, added))
+    return told + _mix(_norm(told, layer.post_attention_layernorm), layer.mlp)
 
 
-def _attend(parts: Sequence[torch.Tensor], rotation: Rotation, *, causal: bool) -> torch.Tensor:
+def _attend(
+    parts: Sequence[torch.Tensor], rotation: Rotation, added: torch.Tensor | None = None
+) -> torch.Tensor:
     """Return what heads gather, as (batch, length, width).
 
     Args:
         parts: Queries, keys and values, each (batch, heads, length, head).
         rotation: Of the places.
-        causal: Whether later places are out of sight.
+        added: To the scores: -inf where a place (row) may not look (column), 0 elsewhere.
     """
     query, key, value = parts
     query, key = (_rotate(part.float(), *rotation).to(value.dtype) for part in (query, key))
-    groups = query.shape[1] // key.shape[1]
-    if groups > 1:
+    batch, heads, length, head = query.shape
+    if heads > key.shape[1]:
+        groups = heads // key.shape[1]
         key, value = (part.repeat_interleave(groups, 1) for part in (key, value))
     # Written out: the fused kernel for a CPU takes several times as long to go backwards.
-    scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)
-    if causal:
-        length = query.shape[-2]
-        later = torch.ones(length, length, dtype=torch.bool, device=query.device).triu(1)
-        scores = scores.masked_fill(later, float("-inf"))
-    gathered = scores.float().softmax(-1).to(value.dtype) @ value
-    return gathered.transpose(1, 2).flatten(2)
+    query, key, value = (part.reshape(batch * heads, length, head) for part in (query, key, value))
+    query, key = query * head**-0.5, key.transpose(1, 2)
+    if added is None:
+        scores = torch.bmm(query, key)
+    else:
+        every = added.expand(batch, heads, length, length).reshape(-1, length, length)
+        scores = torch.baddbmm(every, query, key)
+    gathered = torch.bmm(scores.softmax(-1), value)
+    return gathered.view(batch, heads, length, head).transpose(1, 2).flatten(2)
 
 
 def _rotate(part: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
@@ -158,13 +210,20 @@ def _mix(told: torch.Tensor, mlp: Any) -> torch.Tensor:
 # ── in place of the real one ──────────────────────────────────────────────────────────────────
 
 
-def install(model: Any) -> None:
-    """Let the vision side of a Qwen2.5-VL take the short way wherever it holds."""
-    visual = model.model.visual
-    visual.forward = types.MethodType(_forward, visual)  # bound, so that a copy is its own
+def install(model: Any, *, compiled: bool = False) -> None:
+    """Let both sides of a Qwen2.5-VL take the short way wherever it holds.
+
+    Args:
+        model: Changed in place.
+        compiled: Whether to fuse what is computed; takes a C++ compiler, and a minute at first.
+    """
+    visual, language = model.model.visual, model.model.language_model
+    visual.way = language.way = Way(compiled=compiled)
+    visual.forward = types.MethodType(_see, visual)  # bound, so that a copy is its own
+    language.forward = types.MethodType(_read, language)
 
 
-def _forward(visual: Any, hidden_states: torch.Tensor, grid_thw: torch.Tensor, **named: Any) -> Any:
+def _see(visual: Any, hidden_states: torch.Tensor, grid_thw: torch.Tensor, **named: Any) -> Any:
     shapes = grid_thw.unique(dim=0)
     square = len(shapes) == 1 and shapes[0, 0] == 1 and shapes[0, 1] == shapes[0, 2]
     everywhere = len(visual.fullatt_block_indexes) == len(visual.blocks)
@@ -173,5 +232,54 @@ def _forward(visual: Any, hidden_states: torch.Tensor, grid_thw: torch.Tensor, *
     cos, sin = vision_rotation(visual, int(shapes[0, 1]) // visual.spatial_merge_size)
     weights = visual.patch_embed.proj.weight
     cut = hidden_states.to(weights.dtype).view(len(grid_thw), -1, weights[0].numel())
-    seen = see(visual, cut, (cos.to(weights.device), sin.to(weights.device)))
-    return BaseModelOutputWithPooling(last_hidden_state=None, pooler_output=seen.flatten(0, 1))
+    first, places = _distinct(cut)
+    seen = visual.way.see(visual, cut[first], (cos.to(weights.device), sin.to(weights.device)))
+    told = seen[places].flatten(0, 1)
+    return BaseModelOutputWithPooling(last_hidden_state=None, pooler_output=told)
+
+
+def _distinct(cut: torch.Tensor) -> tuple[list[int], list[int]]:
+    """Return which of (P, patches, values) pictures differ, and for each which of those it is.
+
+    A batch may show one picture many times: all responses to a question are about the same.
+    """
+    first: list[int] = []
+    places: list[int] = []
+    known: dict[float, int] = {}
+    for number, total in enumerate(cut.sum((1, 2)).tolist()):
+        place = known.setdefault(total, len(first))
+        if place == len(first) or not torch.equal(cut[number], cut[first[place]]):
+            place = len(first)
+            first.append(number)
+        places.append(place)
+    return first, places
+
+
+def _read(
+    language: Any,
+    input_ids: torch.Tensor | None = None,
+    attention_mask: torch.Tensor | None = None,
+    position_ids: torch.Tensor | None = None,
+    past_key_values: Any = None,
+    inputs_embeds: torch.Tensor | None = None,
+    use_cache: bool | None = None,
+    **named: Any,
+) -> Any:
+    keeps = use_cache is not False or past_key_values is not None or language.gradient_checkpointing
+    asked = named.get("output_hidden_states") or named.get("output_attentions")
+    if (
+        keeps
+        or asked
+        or inputs_embeds is None
+        or not isinstance(attention_mask, torch.Tensor)
+        or attention_mask.ndim != 2
+        or position_ids is None
+        or position_ids.ndim != 3
+    ):
+        named |= {"input_ids": input_ids, "inputs_embeds": inputs_embeds, "use_cache": use_cache}
+        named |= {"attention_mask": attention_mask, "position_ids": position_ids}
+        return type(language).forward(language, past_key_values=past_key_values, **named)
+    cos, sin = language.rotary_emb(inputs_embeds, position_ids[-3:])
+    rotation = cos.unsqueeze(1), sin.unsqueeze(1)
+    states = language.way.read(language, inputs_embeds, rotation, attention_mask.bool())
+    return BaseModelOutputWithPast(last_hidden_state=states[-1])
