@@ -65,8 +65,51 @@ def test_every_answer_is_true_of_the_picture_it_is_about(room):
         for asked in list(asking.ask(shown, rng))[:30]:
             view = shown["in the second picture" in asked.text] if len(shown) > 1 else shown[0]
             seen[asked.kind] += 1
-            _judge(asked, view)
+            if asked.kind in ("both", "shift", "which"):
+                _judge_both(asked, shown)
+            else:
+                _judge(asked, view)
     assert set(seen) == set(asking.KINDS)
+
+
+def _judge_both(asked, shown):
+    about = {
+        "both": r"Where is the (.+) in the first and second picture\?",
+        "shift": r"How far is the middle of the (.+) in the second picture from that in",
+        "which": r"In which picture is the (.+?) (?:farther|higher|lower|larger|smaller)",
+    }
+    name = re.match(about[asked.kind], asked.text)[1]
+    found = [boxes.to_grid(_about(view, name).box, SIDE, SIDE) for view in shown]
+    if asked.kind == "both":
+        assert boxes.find(asked.answer) == found
+    elif asked.kind == "shift":
+        _judge_way(asked.answer, *found)
+    else:
+        _judge_compared(re.search(f"is the {name} (.+?),", asked.text)[1], asked.answer, *found)
+
+
+def _judge_way(answer, one, two):
+    (x, y), (u, v) = _middle_of(one), _middle_of(two)
+    across, far, along, deep = re.fullmatch(r"(\w+) (\d+), (\w+) (\d+)", answer).groups()
+    assert {"right": 1, "left": -1}[across] * int(far) == pytest.approx(u - x, abs=0.5)
+    assert {"down": 1, "up": -1}[along] * int(deep) == pytest.approx(v - y, abs=0.5)
+
+
+def _middle_of(box):
+    return (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
+
+
+def _judge_compared(word, answer, one, two):
+    (x, y), (u, v) = _middle_of(one), _middle_of(two)
+    first = {
+        "farther left": x < u,
+        "farther right": x > u,
+        "higher": y < v,
+        "lower": y > v,
+        "larger": boxes.area(one) > boxes.area(two),
+        "smaller": boxes.area(one) < boxes.area(two),
+    }[word]
+    assert answer == ("first" if first else "second")
 
 
 def _judge(asked, view):
@@ -93,6 +136,10 @@ def _judge(asked, view):
         ).groups()
         left = middle[_about(view, one)] < middle[_about(view, two)]
         assert asked.answer == ("left" if left else "right")
+    elif asked.kind == "compared":
+        _judge_compared(re.match(r"Which box is (.+?),", asked.text)[1], asked.answer, *told)
+    elif asked.kind == "between":
+        _judge_way(asked.answer, told[1], told[0])
     elif asked.kind == "nearer":
         one, two = re.search(r", the (.+?) or the (.+?)\?", asked.text).groups()
         near = min((one, two), key=lambda name: _about(view, name).depth)
@@ -152,7 +199,7 @@ def test_rows_read_as_the_chat_template_writes_them(number, room, base):
     for question in _asked(shown, 5):
         made = rows.Writer(processor).row(tuple(range(number)), question)
         told = boxes.find(question.answer)
-        assert made.box == (tuple(v / boxes.GRID for v in told[0]) if told else None)
+        assert made.box == (tuple(v / boxes.GRID for v in told[0]) if len(told) == 1 else None)
         theirs = _by_the_processor(processor, shown, question)
         assert made.ids == theirs["input_ids"][0].tolist()
         answered = [i for i, counts in zip(made.ids, made.counts, strict=True) if counts]
@@ -231,6 +278,36 @@ def test_a_stopped_run_goes_on_and_ends_with_the_same_weights(tmp_path, w2v, mon
     assert not (part / "state.pt").exists()
     code, again, _ = w2v(*_arguments(part, pictures))
     assert code == 0 and again[0]["metrics"] == lines[0]["metrics"]
+
+
+def test_a_base_goes_on_from_an_earlier_one_and_its_card_tells_of_both(tmp_path, w2v):
+    import safetensors.torch
+
+    first, second, pictures = tmp_path / "first", tmp_path / "second", tmp_path / "pictures"
+    assert w2v(*_arguments(first, pictures))[0] == 0
+    more = [*_arguments(second, pictures), "--start", first, "--eyes", 0, "--steps", 1]
+    code, lines, err = w2v(*more)
+    assert code == 0, err
+    assert lines[0]["settings"]["start"]
+    told = (second / "README.md").read_text().splitlines()
+    assert "w2v pretrain -o base0 --rooms 3 --eyes 3 --steps 4 --seed 0" in told
+    assert "w2v pretrain -o base --rooms 3 --eyes 0 --steps 1 --seed 0 --start base0" in told
+    old, new = (
+        safetensors.torch.load_file(folder / "model.safetensors") for folder in (first, second)
+    )
+    moved = [float((new[name] - old[name]).abs().max()) for name in old]
+    assert 0 < max(moved) < 1e-3  # one step at a small rate away, not drawn anew
+    code, _, err = w2v(*[*more[:-4], "--steps", 2])  # the same folder, other settings
+    assert code == 1 and "other settings" in err
+
+
+def test_a_base_of_another_size_is_no_start(tmp_path, w2v):
+    from w2v.students import tiny
+
+    other = tiny.build(tmp_path / "other", width=64, vision_width=32, layers=1, vision_layers=1)
+    arguments = [*_arguments(tmp_path / "base", tmp_path / "pictures"), "--start", other]
+    code, _, err = w2v(*arguments)
+    assert code == 1 and "sees pictures of 112 pixels, not 128" in err
 
 
 def test_only_what_has_a_name_of_its_own_is_to_be_found():

@@ -42,6 +42,11 @@ from w2v.students.compilers import need_compiler
     "--seed", type=int, default=0, show_default=True, help="Of rooms, weights, questions."
 )
 @click.option(
+    "--start",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="Folder of an earlier base to go on from. Default: random weights.",
+)
+@click.option(
     "--pictures",
     type=click.Path(path_type=Path, file_okay=False),
     help="Folder for the pictures. Default: pictures in that of the model.",
@@ -62,6 +67,7 @@ def pretrain(
     eyes: int,
     steps: int,
     seed: int,
+    start: Path | None,
     pictures: Path | None,
     compile: bool,
     workers: int | None,
@@ -86,4 +92,5 @@ def pretrain(
         if settings.dry_run:
             return
         folder = pictures or output / "pictures"
-        stage.write(learning.learn(stage, plan, output, folder, workers or cores()))
+        made = learning.learn(stage, plan, output, folder, workers or cores(), start)
+        stage.write(made)

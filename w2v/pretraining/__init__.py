@@ -1,1 +1,1 @@
-"""How the base of ``tiny`` is made: it learns to see, on single pictures of simulated rooms."""
+"""How the base of ``tiny`` is made: it learns to see, on pictures of simulated rooms."""

@@ -1,11 +1,13 @@
 """Questions about what pictures show, not about how a camera moves.
 
 What a VLM knows before it meets a world model: where things are, what they are called, their
-colours and numbers, which is left, higher or nearer. Of two pictures each is asked about alone.
+colours and numbers, which is left, higher or nearer, how two boxes lie to each other. Of two
+pictures it is asked about either, or where one and the same thing is in each: never why.
 """
 
 from __future__ import annotations
 
+import math
 import random
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -16,7 +18,10 @@ from w2v.pretraining.views import Sight, View
 from w2v.teachers.sim import materials
 
 ORDINALS = ("first", "second")
+PLACES = [f" in the {ordinal} picture" for ordinal in ORDINALS]
 _BOX = "Answer with its box only, as [x1, y1, x2, y2]."
+_BOXES = "Answer with the boxes, as [x1, y1, x2, y2]."
+_WAY = "Answer like this: left X, up X."
 _WORD = "Answer with one word."
 _YES = "Answer with one word, yes or no."
 _TRUE = "Answer with one word, true or false."
@@ -32,6 +37,8 @@ NEARER = 1.25
 """Least ratio of two depths at which one thing is nearer."""
 
 
+Grid = tuple[int, int, int, int]
+"""A box in whole numbers."""
 Made = tuple[str, str, str]
 """A question, how it is to be answered, and the answer."""
 
@@ -61,6 +68,7 @@ class Shown:
             elif sight.color and full[sight.color, sight.label] == 1:
                 self.named.append((f"{sight.color} {sight.label}", sight))
         self.labels = labels
+        self.other: Shown | None = None  # of two pictures, the other
 
     def _thin(self, sight: Sight) -> bool:
         x1, y1, x2, y2 = sight.box
@@ -102,16 +110,60 @@ def _where_color(shown: Shown) -> Made | None:
     return f"Where is the {sight.color} object{shown.place}?", _BOX, shown.box(sight)
 
 
-def _exactly(shown: Shown) -> Made:
-    name, sight = shown.one()
+def _in_both(shown: Shown) -> tuple[str, Grid, Grid] | None:
+    """Return a thing that either picture shows, and its boxes in the first and in the second."""
+    names = {} if shown.other is None else dict(shown.other.named)
+    fits = [(name, sight) for name, sight in shown.named if name in names]
+    if shown.other is None or not fits:
+        return None
+    name, sight = shown.rng.choice(fits)
+    here = boxes.to_grid(sight.box, *shown.size)
+    there = boxes.to_grid(names[name].box, *shown.other.size)
+    return (name, here, there) if shown.place == PLACES[0] else (name, there, here)
+
+
+def _both(shown: Shown) -> Made | None:
+    if (found := _in_both(shown)) is None:
+        return None
+    name, first, second = found
+    asked = f"Where is the {name} in the first and second picture?"
+    return asked, _BOXES, f"{boxes.say(first)} and {boxes.say(second)}"
+
+
+def _shift(shown: Shown) -> Made | None:
+    if (found := _in_both(shown)) is None:
+        return None
+    name, first, second = found
+    asked = f"How far is the middle of the {name} in the second picture from that in the first?"
+    return asked, _WAY, _way(first, second)
+
+
+def _which(shown: Shown) -> Made | None:
+    if (found := _in_both(shown)) is None:
+        return None
+    name, first, second = found
+    word, measure, least = shown.rng.choice(_MEASURES)
+    gap = measure(first) - measure(second)
+    if abs(gap) < least:
+        return None
+    asked = f"In which picture is the {name} {word}, the first or the second?"
+    return asked, _WORD, ORDINALS[gap < 0]
+
+
+def _near(sight: Sight, shown: Shown, spread: float) -> Grid:
+    """Return the box of a thing with each side moved by chance, on the grid."""
     rng = shown.rng
-    spread = rng.choice((15, 40, 80))
     moved = [
-        min(1000, max(0, round(v + rng.gauss(0, spread))))
+        min(boxes.GRID, max(0, round(v + rng.gauss(0, spread))))
         for v in boxes.to_grid(sight.box, *shown.size)
     ]
     x1, x2, y1, y2 = *sorted(moved[::2]), *sorted(moved[1::2])
-    about = boxes.say((x1, y1, x2, y2))
+    return x1, y1, x2, y2
+
+
+def _exactly(shown: Shown) -> Made:
+    name, sight = shown.one()
+    about = boxes.say(_near(sight, shown, shown.rng.choice((15, 40, 80))))
     return f"The {name}{shown.place} is at about {about}. Where is it?", _BOX, shown.box(sight)
 
 
@@ -181,6 +233,52 @@ def _nearer(shown: Shown) -> Made | None:
     return f"Which is nearer{shown.place}, the {one} or the {two}?", _NAME, name
 
 
+def _two_boxes(shown: Shown) -> tuple[Grid, Grid]:
+    """Return the box of a thing, and of another or one like the first."""
+    rng = shown.rng
+    one = rng.choice(shown.clear)
+    if rng.random() < 0.3:
+        other = boxes.to_grid(rng.choice(shown.clear).box, *shown.size)
+    else:
+        other = _near(one, shown, rng.choice((20, 60, 150)))
+    return boxes.to_grid(one.box, *shown.size), other
+
+
+def _compared(shown: Shown) -> Made | None:
+    one, two = _two_boxes(shown)
+    word, measure, least = shown.rng.choice(_MEASURES)
+    gap = measure(one) - measure(two)
+    if abs(gap) < least:
+        return None
+    asked = f"Which box is {word}, {boxes.say(one)} or {boxes.say(two)}?"
+    return asked, _WORD, ORDINALS[gap < 0]
+
+
+def _between(shown: Shown) -> Made | None:
+    one, two = _two_boxes(shown)
+    asked = f"How far is the middle of {boxes.say(two)} from the middle of {boxes.say(one)}?"
+    return asked, _WAY, _way(one, two)
+
+
+def _way(one: Grid, two: Grid) -> str:
+    """Write how far the middle of one box lies from that of another."""
+    right = round((two[0] + two[2] - one[0] - one[2]) / 2)
+    down = round((two[1] + two[3] - one[1] - one[3]) / 2)
+    across = f"{'right' if right >= 0 else 'left'} {abs(right)}"
+    return f"{across}, {'down' if down >= 0 else 'up'} {abs(down)}"
+
+
+_MEASURES: Sequence[tuple[str, Callable[[Grid], float], float]] = (
+    ("farther left", lambda box: -box[0] - box[2], 40),
+    ("farther right", lambda box: box[0] + box[2], 40),
+    ("higher", lambda box: -box[1] - box[3], 40),
+    ("lower", lambda box: box[1] + box[3], 40),
+    ("larger", lambda box: math.log(boxes.area(box) + 1), 0.2),
+    ("smaller", lambda box: -math.log(boxes.area(box) + 1), 0.2),
+)
+"""In what one box can exceed another, and by how much at least."""
+
+
 def _claim(shown: Shown) -> Made | None:
     name, sight = shown.one()
     truth = shown.rng.random() < 0.5
@@ -217,6 +315,11 @@ KINDS: dict[str, tuple[float, Callable[[Shown], Made | None]]] = {
     "half": (1, _half),
     "higher": (0.7, _higher),
     "nearer": (1, _nearer),
+    "both": (3, _both),
+    "shift": (4, _shift),
+    "which": (3, _which),
+    "compared": (1.5, _compared),
+    "between": (2, _between),
     "claim": (0.7, _claim),
     "letter": (0.7, _letter),
 }
@@ -239,8 +342,10 @@ def ask(views: Sequence[View], rng: random.Random) -> Iterator[Asked]:
 
     Nothing is asked twice.
     """
-    places = [""] if len(views) == 1 else [f" in the {ordinal} picture" for ordinal in ORDINALS]
+    places = [""] if len(views) == 1 else PLACES
     shown = [Shown(view, place, rng) for view, place in zip(views, places, strict=True)]
+    for one, other in zip(shown, reversed(shown), strict=True):
+        one.other = other if other is not one else None
     kinds, weights = list(KINDS), [weight for weight, _ in KINDS.values()]
     said: set[str] = set()
     for _ in range(400):
@@ -259,7 +364,8 @@ def corpus() -> Iterator[str]:
     """Yield text that holds every word of these questions, for a tokenizer."""
     yield from NAMES
     yield from materials.COLORS
-    yield f"{_BOX} {_NAME} {_WORD} {_YES} {_TRUE} {_LETTER} A B C D"
+    yield f"{_BOX} {_BOXES} {_WAY} {_NAME} {_WORD} {_YES} {_TRUE} {_LETTER} A B C D"
     yield "Where is the at about in the first second picture? What color object Is there a"
     yield "How many objects called are left or right half of Which is higher nearer"
     yield "Someone claims Is the claim true or false"
+    yield "How far is the middle of from Which box is farther left right higher lower larger"

@@ -7,15 +7,16 @@ answer questions about pictures, while the vision side goes on.
 from __future__ import annotations
 
 import math
+import shutil
 import time
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from w2v import __version__, stream, torchvision_cpu
-from w2v.errors import INTERRUPTED
+from w2v.errors import INTERRUPTED, BadFile
 from w2v.pretraining import asking, finding, views
 from w2v.pretraining.finding import Finder, Pointer, Truth
 from w2v.pretraining.measuring import measure
@@ -23,7 +24,7 @@ from w2v.pretraining.rows import Rooms, Writer, alike, pad
 from w2v.pretraining.views import View
 from w2v.records import Run
 from w2v.stream import Stage
-from w2v.students import folders, lean, tiny
+from w2v.students import families, folders, hf, lean, tiny
 from w2v.train import cards, runs
 from w2v.train.checkpoints import Stopper
 from w2v.workers import Workers
@@ -56,12 +57,13 @@ class Plan:
         pictures: Pictures in one of them.
         questions: About each picture.
         pairs: Share of the pictures that are shown by twos from four fifths of the way on; none
-            in the first three tenths.
+            in the first three tenths, unless an earlier base has gone that way.
         rate: Highest learning rate.
         warmup: Updates until the highest rate is reached, in either part.
         cooldown: Share of the updates with questions over which it falls to nothing.
         seed: Of rooms, weights and questions.
         compile: Whether to fuse what is computed.
+        start: Digest of the weights to start from; none: random ones.
     """
 
     rooms: int
@@ -77,6 +79,7 @@ class Plan:
     cooldown: float = 0.4
     seed: int = 0
     compile: bool = False
+    start: str = ""
 
     def rate_at(self, step: int) -> float:
         """Return the learning rate of a step: up for each part, flat, down along a cosine."""
@@ -87,11 +90,20 @@ class Plan:
 
     def pairs_at(self, step: int) -> float:
         """Return the share of pictures by twos in a step: finding things comes first."""
+        if self.start:
+            return self.pairs
         return self.pairs * min(1.0, max(0.0, step / self.steps - 0.3) / 0.5)
 
 
-def learn(stage: Stage, plan: Plan, output: Path, pictures: Path, workers: int) -> Run:
-    """Train from random weights, or from the last save, and write model, figures and card.
+def learn(
+    stage: Stage,
+    plan: Plan,
+    output: Path,
+    pictures: Path,
+    workers: int,
+    start: Path | None = None,
+) -> Run:
+    """Train from the last save, or else from the start, and write model, figures and card.
 
     Args:
         stage: To speak through.
@@ -99,17 +111,20 @@ def learn(stage: Stage, plan: Plan, output: Path, pictures: Path, workers: int) 
         output: Gets the model, ``metrics.jsonl`` and, until it is done, ``state.pt``.
         pictures: Folder for the rooms.
         workers: Processes that render.
+        start: Folder of an earlier base to start from, in place of random weights.
 
     Raises:
         ForeignOutput: The folder holds something else.
         SystemExit: 75, after a save, where a signal asked to stop.
     """
+    if start:
+        plan = replace(plan, start=hf.weights(str(start)))
     if done := runs.claim(output, asdict(plan)):
         stage.log("finished before")
         return done
     _take_pictures(stage, plan, pictures, workers)
     if not (output / STATE).exists():
-        tiny.build(output, seed=plan.seed, **tiny.BASE, texts=asking.corpus())
+        _begin(output, plan.seed, start)
     processor = transformers.AutoProcessor.from_pretrained(output, local_files_only=True)
     model = transformers.AutoModelForImageTextToText.from_pretrained(
         output, dtype=torch.float32, local_files_only=True
@@ -128,12 +143,41 @@ def learn(stage: Stage, plan: Plan, output: Path, pictures: Path, workers: int) 
         trained_on=f"{plan.rooms} simulated rooms",
         settings=asdict(plan),
         metrics=figures,
-        meta={"licences": ["CC0-1.0"], **cards.versions()},
+        meta={"licences": ["CC0-1.0"], "before": _before(start), **cards.versions()},
     )
     stream.write_atomic(output / "README.md", card(record))
     runs.finish(output, asdict(plan), record)
     (output / STATE).unlink(missing_ok=True)
     return record
+
+
+def _begin(output: Path, seed: int, start: Path | None) -> None:
+    """Write the model to begin with: that of an earlier base, else one with random weights.
+
+    Raises:
+        BadFile: The earlier one is no ``tiny`` that sees pictures of this size.
+    """
+    if start is None:
+        tiny.build(output, seed=seed, **tiny.BASE, texts=asking.corpus())
+        return
+    student = hf.HFStudent("tiny", hf.Options(path=str(start)))
+    shown = student.processor.image_processor
+    side = shown.patch_size * shown.merge_size * math.isqrt(families.TINY.budget(student.processor))
+    if side != FRAME:
+        raise BadFile(f"{start}: sees pictures of {side} pixels, not {FRAME}")
+    own = shutil.ignore_patterns("*.safetensors", *OWN)
+    shutil.copytree(start, output, ignore=own, dirs_exist_ok=True)
+    student.load(dtype="float32").model.save_pretrained(output)
+
+
+OWN = ("README.md", "run.json", "metrics.jsonl", "pictures", "state.p*", "checkpoint-*", "samples")
+"""What belongs to a run, and not to the model that came of it."""
+
+
+def _before(start: Path | None) -> list[dict[str, Any]]:
+    """Return the settings of the bases that came before, the first one first."""
+    record = runs.finished(start) if start else None
+    return [] if record is None else [*record.meta.get("before", ()), dict(record.settings)]
 
 
 def _take_pictures(stage: Stage, plan: Plan, folder: Path, workers: int) -> None:
@@ -337,10 +381,21 @@ def _note(output: Path, step: int, figures: dict[str, float]) -> None:
         out.write(stream.dumps({"step": step, **figures}) + "\n")
 
 
+def _commands(plans: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return what to type, for one base that starts from the one before."""
+    made = []
+    for number, plan in enumerate(plans):
+        last = number == len(plans) - 1
+        typed = f"w2v pretrain -o {'base' if last else f'base{number}'}"
+        typed += "".join(f" --{name} {plan[name]}" for name in ("rooms", "eyes", "steps", "seed"))
+        typed += " --compile" if plan["compile"] else ""
+        made.append(typed + (f" --start base{number - 1}" if number else ""))
+    return made
+
+
 def card(record: Run) -> str:
     """Return the model card of the base."""
-    plan = record.settings
-    compiled = " --compile" if plan["compile"] else ""
+    commands = _commands([*record.meta["before"], record.settings])
     figures = [f"| {name} | {value:.3f} |" for name, value in record.metrics.items()]
     return "\n".join(
         [
@@ -355,20 +410,19 @@ def card(record: Run) -> str:
             "A small model of the Qwen2.5-VL classes that sees: where things are, what they are",
             "called, their colours and numbers, which is left, higher or nearer. Its vision side",
             "has learned to show where the thing of a name is, then all of it to answer questions",
-            "about single pictures of simulated rooms, and about pairs of which each is asked",
-            "about alone. It has never been told what a move of the camera does.",
+            "about single pictures of simulated rooms, and about pairs: what either shows, and",
+            "where one and the same thing is in each. It has never been told that a camera moved.",
             "",
             "Made by, and made again with:",
             "",
             "```bash",
-            f"w2v pretrain -o base --rooms {plan['rooms']} --eyes {plan['eyes']} "
-            f"--steps {plan['steps']} --seed {plan['seed']}{compiled}",
+            *commands,
             "```",
             "",
             f"w2v {__version__}. Pictures and weights: made by w2v alone, no other data.",
             "",
-            "Greedy answers about rooms kept apart (boxes by IoU; `box error` is the median error",
-            "of a side, in shares of the picture):",
+            "Greedy answers about rooms kept apart (boxes by IoU; errors are medians, in shares of",
+            "the picture):",
             "",
             "| question | right |",
             "| --- | --- |",

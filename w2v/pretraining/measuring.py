@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
@@ -14,31 +15,57 @@ from w2v.pretraining.rows import Batch, Rooms
 
 BOXES = ("where", "where color", "exactly")
 """Kinds that are answered with a box."""
-BATCH, LONGEST = 50, 24
+WAYS = ("between", "shift")
+"""Kinds that are answered with how far something lies, and which way."""
+NONE = (0.0,) * 4
+"""In place of a box that was not said."""
+_WAY = re.compile(r"(left|right) (\d+), (up|down) (\d+)")
+BATCH, LONGEST = 50, 44
 
 
 def measure(model: Any, rooms: Rooms, most: int = 800) -> dict[str, float]:
     """Return the share of right answers of each kind of question; boxes count by their IoU.
 
-    ``box error`` is the median distance of a side from its place, in shares of the picture, where
-    an object was asked for by name. Answers are made as by any user: the real processor and
-    ``generate``.
+    Errors are medians, in shares of the picture: ``box error`` that of a side where an object was
+    asked for by name, ``shift error`` and ``between error`` those of a distance. Answers are made
+    as by any user: the real processor and ``generate``.
     """
     batch = rooms.apart(most)
     said = answers(model, rooms.writer.processor, batch)
     earned: dict[str, list[float]] = defaultdict(list)
-    errors: list[float] = []
+    errors: dict[str, list[float]] = defaultdict(list)
     for question, text in zip(batch.asked, said, strict=True):
-        if question.kind not in BOXES:
-            earned[question.kind].append(text == question.answer)
+        kind, truth = question.kind, boxes.find(question.answer)
+        if kind in WAYS:
+            errors[kind].append(_apart(_way(text), _way(question.answer)))
             continue
-        (truth,), told = boxes.find(question.answer), boxes.find(text)
-        earned[question.kind].append(boxes.iou(told[0], truth) if told else 0.0)
-        if question.kind == "where":
-            gaps = np.abs(np.subtract(told[0], truth)) if told else boxes.GRID
-            errors.append(float(np.mean(gaps)) / boxes.GRID)
+        if not truth:
+            earned[kind].append(text == question.answer)
+            continue
+        told = boxes.find(text)
+        found = told if len(told) == len(truth) else [NONE] * len(truth)
+        pairs = list(zip(found, truth, strict=True))
+        earned[kind].append(sum(boxes.iou(*pair) for pair in pairs) / len(pairs))
+        if kind == "where":
+            errors["box"].append(_apart(found[0], truth[0]))
     figures = {kind: sum(values) / len(values) for kind, values in sorted(earned.items())}
-    return figures | {"box error": float(np.median(errors))} if errors else figures
+    medians = {f"{kind} error": float(np.median(v)) for kind, v in sorted(errors.items())}
+    return figures | medians
+
+
+def _apart(said: Sequence[float] | None, truth: Sequence[float] | None) -> float:
+    """Return the mean distance of numbers on the grid, in shares; 1 where none were said."""
+    if said is None or truth is None or said == NONE:
+        return 1.0
+    return float(np.mean(np.abs(np.subtract(said, truth)))) / boxes.GRID
+
+
+def _way(text: str) -> tuple[int, int] | None:
+    """Return how far right and down a text says that something lies, None where it does not."""
+    if (said := _WAY.fullmatch(text)) is None:
+        return None
+    across, far, along, deep = said.groups()
+    return int(far) * (-1 if across == "left" else 1), int(deep) * (-1 if along == "up" else 1)
 
 
 def answers(model: Any, processor: Any, batch: Batch) -> list[str]:

@@ -87,7 +87,7 @@ class Writer:
         reply = self._ids(question.answer) + self._end[:1]
         counts = [0.0] * len(said) + self._counts(reply) + [0.0]
         found = boxes.find(question.answer)
-        box = tuple(side / boxes.GRID for side in found[0]) if found else None
+        box = tuple(side / boxes.GRID for side in found[0]) if len(found) == 1 else None
         return Row(said + reply + self._end[1:], counts, pictures, box)
 
     def _counts(self, reply: list[int]) -> list[float]:
