@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from w2v.commands.training import NEEDED
 from w2v.errors import W2VError
 from w2v.stream import loads
 from w2v.students import BASE
+from w2v.students.compilers import compiler
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,24 +25,27 @@ class Size:
 
     Args:
         scenes: Rooms.
+        draws: How often each kind of path is drawn in a room.
         test: Share of the rooms that the students are asked about and do not learn from.
+        learned: Most questions of each task to learn from.
+        asked: Most questions of each task that each student is asked.
         sft: Settings of supervised fine-tuning, for TRL.
         grpo: Settings of GRPO, for TRL.
-        asked: Most questions asked of each student.
     """
 
     scenes: int
+    draws: int
     test: float
+    learned: int
+    asked: int
     sft: tuple[str, ...]
     grpo: tuple[str, ...]
-    asked: int
 
 
 _SFT: tuple[str, ...] = (
     "bf16=true",
-    "per_device_train_batch_size=8",
+    "per_device_train_batch_size=16",
     "rows_per_step=32",
-    "attn_implementation=eager",
     "learning_rate=1e-3",
 )
 _GRPO: tuple[str, ...] = (
@@ -50,13 +55,23 @@ _GRPO: tuple[str, ...] = (
     "learning_rate=1e-4",
     "max_completion_length=40",
 )
-WHOLE = Size(scenes=300, test=0.15, sft=_SFT, grpo=(*_GRPO, "max_steps=60"), asked=3000)
+WHOLE = Size(
+    scenes=200,
+    draws=3,
+    test=0.15,
+    learned=2500,
+    asked=250,
+    sft=_SFT,
+    grpo=(*_GRPO, "max_steps=60"),
+)
 QUICK = Size(
     scenes=6,
+    draws=1,
     test=0.4,
+    learned=100,
+    asked=8,
     sft=(*_SFT, "max_steps=8"),
     grpo=(*_GRPO, "max_steps=2", "rows_per_step=16", "per_device_train_batch_size=16"),
-    asked=60,
 )
 
 
@@ -69,7 +84,7 @@ QUICK = Size(
     required=True,
     help="Folder for everything; running again continues it.",
 )
-@click.option("--scenes", type=click.IntRange(2), help="Rooms.  [default: 300; quick: 6]")
+@click.option("--scenes", type=click.IntRange(2), help="Rooms.  [default: 200; quick: 6]")
 @click.option("--quick", is_flag=True, help="A few rooms and steps: shows that all runs.")
 @click.option(
     "--train/--no-train", default=True, help="Train and ask a student, or end with the questions."
@@ -105,8 +120,9 @@ def demo(
     """
     size = QUICK if quick else WHOLE
     out.mkdir(parents=True, exist_ok=True)
-    run = Steps(out, seed, workers or cores())
-    run.questions(scenes or size.scenes, size.test)
+    fused = student == "tiny" and not quick and compiler() is not None
+    run = Steps(out, seed, workers or cores(), fused=":compile=true" if fused else "")
+    run.questions(scenes or size.scenes, size)
     lacking = _lacking(student) if train else ""
     run.page(run.learn(student, size, full) if train and not lacking else [])
     _tell(out)
@@ -125,11 +141,15 @@ def _lacking(student: str) -> str:
     return ""
 
 
+Step = tuple[list[str], Path | None]
+"""The arguments of a command, and where what it writes goes, if anywhere."""
+
+
 class Steps:
     """The commands of the demo, each of which does nothing where its result is there."""
 
-    def __init__(self, out: Path, seed: int, workers: int) -> None:
-        self.out, self.seed, self.workers = out, str(seed), workers
+    def __init__(self, out: Path, seed: int, workers: int, fused: str) -> None:
+        self.out, self.seed, self.workers, self.fused = out, str(seed), workers, fused
         self.shared = ["--root", str(out)]
 
     def path(self, *parts: str) -> str:
@@ -138,21 +158,25 @@ class Steps:
 
     # ── data ──────────────────────────────────────────────────────────────────────────────────
 
-    def questions(self, scenes: int, test: float) -> None:
+    def questions(self, scenes: int, size: Size) -> None:
         """Make checked questions in two parts that share no room."""
         render = ["render", "--teacher", "sim:quality=fast", "--scenes", str(scenes)]
-        render += ["--seed", self.seed, "--size", "128x128", "--frames", "ends", "-o", self.path()]
-        render += self.shared
+        render += ["--draws", str(size.draws), "--frames", "ends", "--size", "128x128"]
+        render += ["--seed", self.seed, "-o", self.path(), *self.shared]
         if self.workers > 1 and not (self.out / "clips.jsonl").exists():
             parts = [f"{k}/{self.workers}" for k in range(self.workers)]
-            _together([[*render, "--shard", part] for part in parts])
+            _steps([([*render, "--shard", part], None) for part in parts], self.workers)
         self._records("clips", render)
         self._records("boxed", ["annotate", self.path("clips.jsonl"), "--detector", "oracle"])
         self._records("asked", ["build-tasks", self.path("boxed.jsonl"), "--seed", self.seed])
-        shares = f"train={1 - test:g},test={test:g}"
+        shares = f"train={1 - size.test:g},test={size.test:g}"
         checked = ["validate", self.path("asked.jsonl"), "--seed", self.seed, "--split", shares]
         checked += ["-o", self.path("parts"), "--rejects", self.path("rejects.jsonl")]
         self._records("questions", [*checked, "--report", self.path("checks.json")])
+        for part, most in (("train", size.learned), ("test", size.asked)):
+            even = ["validate", self.path("parts", f"{part}.jsonl"), "--check", "duplicates"]
+            even += ["--balance", "tasks", "--per-task", str(most), "--seed", self.seed]
+            self._records(part, even)
 
     def _records(self, name: str, arguments: list[str]) -> None:
         """Run a command whose records go to NAME.jsonl and its figures to NAME.summary.json."""
@@ -171,8 +195,7 @@ class Steps:
             for way in ("forward", "inverse"):
                 only = ("--direction", way)
                 students[way] = self._train(f"sft-{way}", "sft", student, size.sft, *only)
-        for name, asked in students.items():
-            self._ask(name, asked, size.asked, "--blind" if name == "base" else "--no-blind")
+        _steps([self._exam(name, asked) for name, asked in students.items()], cores())
         blind = self.path("eval", "base", "blind.jsonl")
         exams = [blind, *(self.path("eval", name) for name in ("base", "sft", "grpo"))]
         table = ["compare", *exams, "--metric", "reward"]
@@ -189,19 +212,20 @@ class Steps:
     ) -> str:
         """Train a student; return the folder of the run."""
         folder = self.path(name)
-        command = [method, self.path("parts", "train.jsonl"), "--student", student, "-o", folder]
+        student += self.fused
+        command = [method, self.path("train.jsonl"), "--student", student, "-o", folder]
         command += ["--tune", "full", "--train-vision", "--holdout", "0", "--seed", self.seed]
         for value in sets:
             command += ["--set", value]
         _step([*command, *more, *self.shared], self.out / f"{name}.run.jsonl", cores())
         return folder
 
-    def _ask(self, name: str, student: str, most: int, *more: str) -> None:
-        """Ask a student about the rooms that were kept apart."""
-        command = ["eval", self.path("parts", "test.jsonl"), "--student", student]
-        command += ["-o", self.path("eval", name), "--limit", str(most), "--batch-size", "64"]
-        command += ["--train", self.path("parts", "train.jsonl")]
-        _step([*command, *more, *self.shared], self.out / f"{name}.answers.jsonl", cores())
+    def _exam(self, name: str, student: str) -> Step:
+        """Return the step that asks a student about the rooms that were kept apart."""
+        command = ["eval", self.path("test.jsonl"), "--student", student, "--batch-size", "64"]
+        command += ["-o", self.path("eval", name), "--train", self.path("train.jsonl")]
+        command += ["--blind" if name == "base" else "--no-blind", *self.shared]
+        return command, self.out / f"{name}.answers.jsonl"
 
     # ── the end ───────────────────────────────────────────────────────────────────────────────
 
@@ -226,33 +250,36 @@ def _command(arguments: list[str]) -> list[str]:
 
 def _step(arguments: list[str], result: Path | None, threads: int = 1) -> None:
     """Run one command; what it writes appears under ``result`` only when it is done."""
+    _steps([(arguments, result)], threads=threads)
+
+
+def _steps(steps: Sequence[Step], at_once: int = 1, threads: int = 1) -> None:
+    """Run several commands, some at a time, and wait for all; stop the rest when one fails."""
     import subprocess
+    from concurrent.futures import ThreadPoolExecutor
 
-    part = result.with_name(f".{result.name}.part") if result else Path(os.devnull)
-    with open(part, "wb") as file:
-        done = subprocess.run(_command(arguments), stdout=file, env=_environment(threads))
-    if done.returncode:
-        raise StepFailed(arguments[0], done.returncode)
-    if result:
-        part.replace(result)
+    running: list[subprocess.Popen[bytes]] = []
 
+    def run(step: Step) -> None:
+        arguments, result = step
+        part = result.with_name(f".{result.name}.part") if result else Path(os.devnull)
+        with open(part, "wb") as file:
+            command, environment = _command(arguments), _environment(threads)
+            process = subprocess.Popen(command, stdout=file, env=environment)
+            running.append(process)
+            if code := process.wait():
+                raise StepFailed(arguments[0], code)
+        if result:
+            part.replace(result)
 
-def _together(commands: list[list[str]]) -> None:
-    """Run several commands at once and wait for all; stop the rest when one fails."""
-    import subprocess
-
-    running = [
-        subprocess.Popen(_command(c), stdout=subprocess.DEVNULL, env=_environment(1))
-        for c in commands
-    ]
-    try:
-        codes = [process.wait() for process in running]
-    finally:
-        for process in running:
-            process.terminate()
-    for command, code in zip(commands, codes, strict=True):
-        if code:
-            raise StepFailed(command[0], code)
+    with ThreadPoolExecutor(at_once) as pool:
+        try:
+            for done in [pool.submit(run, step) for step in steps]:
+                done.result()
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for process in running:
+                process.terminate()  # one that has ended does not mind
 
 
 class StepFailed(W2VError):
