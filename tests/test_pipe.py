@@ -495,6 +495,7 @@ WRONG = {
     "render --teacher sim --scenes 1 -o x --shard 2/2": (2, "is not I/N"),
     "render --teacher sim --scenes 1 -o x --frames 1": (2, "all, ends or a number"),
     "render --teacher sim --scenes 1 -o x --moves jump": (2, "is not a camera move"),
+    "render --teacher sim --scenes 1 -o x --draws 0": (2, "0 is not in the range"),
     "render --teacher sim --scenes 1 -o x --trajectories z": (6, "known: hy, w2v, world2vlm"),
     "render none.jsonl --teacher depth-warp -o x": (1, "none.jsonl: no such file"),
     "annotate clips.jsonl --detector oracel": (6, "did you mean 'oracle'?"),
@@ -517,6 +518,12 @@ WRONG = {
     "render --nope": (2, "No such option"),
     "annotate clips.jsonl --detector oracle --summary clips.jsonl/s": (1, "clips.jsonl/s"),
 }
+
+
+def test_one_given_path_is_not_drawn_again(tmp_path, w2v):
+    moves = ("--moves", "turn left 9 degrees", "--draws", 2)
+    code, _, err = w2v("render", "--teacher", "sim", "--scenes", 1, "-o", tmp_path / "x", *moves)
+    assert code == 2 and "leave one out" in err and not (tmp_path / "x").exists()
 
 
 @pytest.mark.parametrize("typed", sorted(WRONG))

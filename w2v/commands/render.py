@@ -107,6 +107,8 @@ def render(
     """
     from w2v import paths, rendering, sampling
 
+    if moves and draws > 1:
+        raise click.UsageError("--draws draws paths anew, and --moves gives one: leave one out")
     sampler = sampling.explicit(moves) if moves else sampling.sampler(trajectories, draws)
     with stream.stage("render", settings, "scenes") as stage:
         check_licence(teacher, accepted)
