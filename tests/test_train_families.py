@@ -1,6 +1,8 @@
 """Every family from a random model to a merged checkpoint: sft, grpo, eval, merge, all offline."""
 
 import json
+import os
+import signal
 import sys
 from pathlib import Path
 
@@ -19,6 +21,7 @@ from safetensors.torch import load_file  # noqa: E402
 
 from w2v.students import resolve, toys  # noqa: E402
 from w2v.train import merge, runs  # noqa: E402
+from w2v.train.watching import Watcher  # noqa: E402
 
 TASKS = {"A2", "D4"}
 SFT = dict(learning_rate="2e-2", max_steps=30, rows_per_step=8, lora_r=8, save_steps=30)
@@ -75,3 +78,43 @@ def test_a_family_learns_refines_answers_and_merges(name, w2v, tmp_path):
     question = runs.samples(refined)[0]
     both, alone = logits(refined, question), logits(merged, question)
     assert merge.distance(both, alone) <= 1e-4 < merge.distance(logits(base, question), alone)
+
+
+@pytest.mark.parametrize("name", toys.TOYS)
+def test_all_weights_are_taken_up_where_a_run_stopped(name, w2v, tmp_path, monkeypatch):
+    base = toys.build(name, tmp_path / "base")
+    rows = [training_rows.question(tmp_path, k) for k in range(16)]
+    file = training_rows.write(tmp_path / "q.jsonl", rows)
+    steps = dict(learning_rate="1e-2", max_steps=4, rows_per_step=8, save_steps=10)
+    asked = ["sft", file, "--student", base, "--tune", "full", *sets(steps), "-o"]
+    code, _, err = w2v(*asked, tmp_path / "whole")
+    assert code == 0, err
+
+    def stop(self, args, state, control, **named):
+        if state.global_step == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(Watcher, "on_step_begin", stop, raising=False)
+    assert w2v(*asked, tmp_path / "cut")[0] == 75
+    monkeypatch.undo()
+    code, _, err = w2v(*asked, tmp_path / "cut")
+    assert code == 0 and "going on from checkpoint-" in err
+    one, other = (load_file(tmp_path / run / "model.safetensors") for run in ("whole", "cut"))
+    assert one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
+
+
+def test_the_best_weights_are_kept_where_that_was_asked_for(w2v, tmp_path):
+    base = toys.build("qwen2.5-vl", tmp_path / "base")
+    rows = [training_rows.question(tmp_path, k) for k in range(16)]
+    file = training_rows.write(tmp_path / "q.jsonl", rows)
+    steps = dict(max_steps=4, rows_per_step=8, holdout=0.3, eval_strategy="steps", eval_steps=1)
+    steps |= dict(save_steps=1, load_best_model_at_end="true", learning_rate="3")  # it only harms
+    asked = ["sft", file, "--student", base, "--tune", "full", *sets(steps)]
+    code, _, err = w2v(*asked, "-o", tmp_path / "run")
+    assert code == 0, err
+    held = training_rows.metrics(tmp_path / "run", "eval_loss")
+    best = held.index(min(held)) + 1
+    assert best < 4
+    one = load_file(tmp_path / "run" / f"checkpoint-{best}" / "model.safetensors")
+    other = load_file(tmp_path / "run" / "model.safetensors")
+    assert all(torch.equal(one[key], other[key]) for key in one)

@@ -20,7 +20,7 @@ from types import FrameType
 from typing import Any
 
 import torch
-from transformers import TrainerCallback
+from transformers import PreTrainedModel, TrainerCallback
 
 from w2v.errors import INTERRUPTED
 from w2v.students import folders
@@ -143,6 +143,29 @@ class Resumable:
         super()._save(output_dir, state_dict=state_dict)  # type: ignore[misc]
         if me.args.should_save:
             folders.write_settings(Path(output_dir or me.args.output_dir), self.told)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        """Take up weights by transformers, which knows the names under which it saved them.
+
+        The trainer's own way looks for the model's names, finds none where they were saved under
+        those of the hub (as Qwen2.5-VL's are), and goes on from the start without a word.
+        """
+        me: Any = self
+        whole = isinstance(me.model, PreTrainedModel)
+        if not whole or me.is_fsdp_enabled:
+            super()._load_from_checkpoint(resume_from_checkpoint, model)  # type: ignore[misc]
+            return
+        saved = type(me.model).from_pretrained(
+            resume_from_checkpoint, dtype=me.model.dtype, local_files_only=True
+        )
+        (me.model if model is None else model).load_state_dict(saved.state_dict())
+
+    def _load_best_model(self) -> None:
+        me: Any = self
+        if isinstance(me.model, PreTrainedModel) and not me.is_deepspeed_enabled:
+            self._load_from_checkpoint(me.state.best_model_checkpoint)
+        else:
+            super()._load_best_model()  # type: ignore[misc]
 
     def create_model_card(self, *given: Any, **named: Any) -> None:
         """Write none: ``w2v.train.cards`` does."""
