@@ -151,8 +151,7 @@ class Resumable:
         those of the hub (as Qwen2.5-VL's are), and goes on from the start without a word.
         """
         me: Any = self
-        whole = isinstance(me.model, PreTrainedModel)
-        if not whole or me.is_fsdp_enabled:
+        if not self._holds_all_weights:
             super()._load_from_checkpoint(resume_from_checkpoint, model)  # type: ignore[misc]
             return
         saved = type(me.model).from_pretrained(
@@ -162,10 +161,17 @@ class Resumable:
 
     def _load_best_model(self) -> None:
         me: Any = self
-        if isinstance(me.model, PreTrainedModel) and not me.is_deepspeed_enabled:
+        if self._holds_all_weights:
             self._load_from_checkpoint(me.state.best_model_checkpoint)
         else:
             super()._load_best_model()  # type: ignore[misc]
+
+    @property
+    def _holds_all_weights(self) -> bool:
+        """Whether this process has the whole model: no adapter, no shards of DeepSpeed or FSDP."""
+        me: Any = self
+        sharded = me.is_deepspeed_enabled or me.is_fsdp_enabled
+        return isinstance(me.model, PreTrainedModel) and not sharded
 
     def create_model_card(self, *given: Any, **named: Any) -> None:
         """Write none: ``w2v.train.cards`` does."""
