@@ -39,7 +39,7 @@ def load(path: Path) -> np.ndarray:
 
 
 def size(path: Path) -> tuple[int, int]:
-    """Return (width, height), turned upright like ``load``, from the header alone.
+    """Return (width, height), turned upright like ``load``; nothing is decoded that need not be.
 
     Raises:
         BadFile: The file is missing, empty or not a picture.
@@ -47,11 +47,12 @@ def size(path: Path) -> tuple[int, int]:
     from PIL import Image, ImageOps, UnidentifiedImageError
 
     try:
-        content = path.read_bytes()
-        with Image.open(io.BytesIO(content)) as picture:
+        with Image.open(path) as picture:
             width, height = picture.size
-            if picture.format == "PNG" and not any(mark in content for mark in _TURNED):
-                return width, height  # pillow would decode all of it to look for an orientation
+            if picture.format == "PNG":  # pillow decodes all of one to look for an orientation
+                content = path.read_bytes()
+                if not any(mark in content for mark in _TURNED):
+                    return width, height
             if picture.format == "TIFF":  # whose size pillow may have turned already
                 return ImageOps.exif_transpose(picture).size
             sideways = picture.getexif().get(_ORIENTATION, 1) >= _SIDEWAYS
