@@ -341,11 +341,34 @@ def test_the_base_that_comes_with_w2v_sees(tmp_path):
     told = [
         (boxes.find(text), boxes.find(question.answer))
         for text, question in zip(said, asked.asked, strict=True)
-        if question.kind in measuring.BOXES
+        if len(boxes.find(question.answer)) == 1
     ]
     assert told and all(len(found) == 1 for found, _ in told)
     errors = [numpy.abs(numpy.subtract(a[0], b[0])).mean() for a, b in told]
     assert numpy.median(errors) < 0.15 * boxes.GRID  # 0.2 and more without looking
+
+
+@pytest.mark.parametrize(
+    ("say", "right"), [(lambda asked: asked.answer, True), (lambda asked: "none", False)]
+)
+def test_right_answers_measure_as_right_and_others_as_wrong(
+    say, right, base, tmp_path, monkeypatch
+):
+    from w2v.pretraining import measuring, rows
+
+    views.make(tmp_path, 0, 6, SIDE, seed=5)
+    rooms = rows.Rooms(tmp_path, 1, rows.Writer(base[1]), seed=0)
+    batch = rooms.apart(20)
+    shift = asking.Asked("shift", "How far?", "left 12, down 0")
+    both = asking.Asked("both", "Where?", "[1, 2, 30, 40] and [5, 6, 70, 80]")
+    monkeypatch.setattr(
+        rooms, "apart", lambda most: batch._replace(asked=[*batch.asked, shift, both])
+    )
+    monkeypatch.setattr(measuring, "answers", lambda model, _, batch: [*map(say, batch.asked)])
+    figures = measuring.measure(None, rooms)
+    assert {"shift error", "box error", "both", "where"} <= set(figures)
+    for kind, figure in figures.items():
+        assert figure == float(right != kind.endswith("error")), kind
 
 
 def test_a_folder_of_something_else_is_left_alone(tmp_path, w2v):

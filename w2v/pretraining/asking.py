@@ -142,12 +142,10 @@ def _which(shown: Shown) -> Made | None:
     if (found := _in_both(shown)) is None:
         return None
     name, first, second = found
-    word, measure, least = shown.rng.choice(_MEASURES)
-    gap = measure(first) - measure(second)
-    if abs(gap) < least:
+    if (told := _exceeds(first, second, shown.rng)) is None:
         return None
-    asked = f"In which picture is the {name} {word}, the first or the second?"
-    return asked, _WORD, ORDINALS[gap < 0]
+    word, answer = told
+    return f"In which picture is the {name} {word}, the first or the second?", _WORD, answer
 
 
 def _near(sight: Sight, shown: Shown, spread: float) -> Grid:
@@ -246,12 +244,10 @@ def _two_boxes(shown: Shown) -> tuple[Grid, Grid]:
 
 def _compared(shown: Shown) -> Made | None:
     one, two = _two_boxes(shown)
-    word, measure, least = shown.rng.choice(_MEASURES)
-    gap = measure(one) - measure(two)
-    if abs(gap) < least:
+    if (told := _exceeds(one, two, shown.rng)) is None:
         return None
-    asked = f"Which box is {word}, {boxes.say(one)} or {boxes.say(two)}?"
-    return asked, _WORD, ORDINALS[gap < 0]
+    word, answer = told
+    return f"Which box is {word}, {boxes.say(one)} or {boxes.say(two)}?", _WORD, answer
 
 
 def _between(shown: Shown) -> Made | None:
@@ -277,6 +273,13 @@ _MEASURES: Sequence[tuple[str, Callable[[Grid], float], float]] = (
     ("smaller", lambda box: -math.log(boxes.area(box) + 1), 0.2),
 )
 """In what one box can exceed another, and by how much at least."""
+
+
+def _exceeds(one: Grid, two: Grid, rng: random.Random) -> tuple[str, str] | None:
+    """Return a drawn measure and which of two boxes has more of it; None where it is close."""
+    word, measure, least = rng.choice(_MEASURES)
+    gap = measure(one) - measure(two)
+    return None if abs(gap) < least else (word, ORDINALS[gap < 0])
 
 
 def _claim(shown: Shown) -> Made | None:

@@ -122,9 +122,9 @@ def learn(
     if done := runs.claim(output, asdict(plan)):
         stage.log("finished before")
         return done
-    _take_pictures(stage, plan, pictures, workers)
     if not (output / STATE).exists():
         _begin(output, plan.seed, start)
+    _take_pictures(stage, plan, pictures, workers)
     processor = transformers.AutoProcessor.from_pretrained(output, local_files_only=True)
     model = transformers.AutoModelForImageTextToText.from_pretrained(
         output, dtype=torch.float32, local_files_only=True
@@ -165,13 +165,16 @@ def _begin(output: Path, seed: int, start: Path | None) -> None:
     side = shown.patch_size * shown.merge_size * math.isqrt(families.TINY.budget(student.processor))
     if side != FRAME:
         raise BadFile(f"{start}: sees pictures of {side} pixels, not {FRAME}")
-    own = shutil.ignore_patterns("*.safetensors", *OWN)
-    shutil.copytree(start, output, ignore=own, dirs_exist_ok=True)
     student.load(dtype="float32").model.save_pretrained(output)
+    for name in PROCESSOR:
+        shutil.copy(start / name, output / name)
 
 
-OWN = ("README.md", "run.json", "metrics.jsonl", "pictures", "state.p*", "checkpoint-*", "samples")
-"""What belongs to a run, and not to the model that came of it."""
+PROCESSOR = (
+    *("chat_template.jinja", "processor_config.json", "tokenizer.json", "tokenizer_config.json"),
+    folders.SETTINGS,
+)
+"""The files of a base beside its weights and their configuration."""
 
 
 def _before(start: Path | None) -> list[dict[str, Any]]:

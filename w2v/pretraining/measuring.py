@@ -13,8 +13,6 @@ import torch
 from w2v import boxes
 from w2v.pretraining.rows import Batch, Rooms
 
-BOXES = ("where", "where color", "exactly")
-"""Kinds that are answered with a box."""
 WAYS = ("between", "shift")
 """Kinds that are answered with how far something lies, and which way."""
 NONE = (0.0,) * 4

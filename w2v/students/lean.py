@@ -215,7 +215,7 @@ def install(model: Any, *, compiled: bool = False) -> None:
 
     Args:
         model: Changed in place.
-        compiled: Whether to fuse what is computed; takes a C++ compiler, and a minute at first.
+        compiled: Whether to fuse what is computed, as ``Way`` does.
     """
     visual, language = model.model.visual, model.model.language_model
     visual.way = language.way = Way(compiled=compiled)
