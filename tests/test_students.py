@@ -585,9 +585,9 @@ def tokenizer():
     [
         ("yes", 1),
         ("B", 1),
-        ("turn left 30 degrees", 5),
-        ("move forward 1.5 meters; turn left 30 degrees", 12),
-        ("[123, 456, 789, 1000]", 18),
+        ("turn left 30 degrees", 4),
+        ("move forward 1.5 meters; turn left 30 degrees", 9),
+        ("[123, 456, 789, 1000]", 9),
         ("The potted plant disappears from view.", 7),
         ("It is now at [1, 2, 3, 4].", 14),
     ],
@@ -596,6 +596,34 @@ def test_answers_are_short(text, number, tokenizer):
     ids = tokenizer(text).input_ids
     assert len(ids) == number
     assert tokenizer.decode(ids) == text
+
+
+@given(st.integers(0, 1000) | st.decimals(0, 9.9, places=1), st.sampled_from(["", " "]))
+def test_a_number_of_ours_is_one_token(number, space):
+    ids = _tokenizer()(f"{space}{number}", add_special_tokens=False).input_ids
+    assert len(ids) == 1
+
+
+@given(st.decimals(-(10**6), 10**6, places=2) | st.integers(1001, 10**12) | st.just("007"))
+def test_other_numbers_are_spelled(number):
+    words = _tokenizer()
+    ids = words(f"at {number}", add_special_tokens=False).input_ids
+    assert words.unk_token_id not in ids
+    assert words.decode(ids) == f"at {number}"
+
+
+def test_near_numbers_start_out_more_alike_than_far_ones(tokenizer):
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = tiny.network(tokenizer, 64, 1, 32, 1)
+    known = tokenizer.get_vocab()
+    rows = torch.nn.functional.normalize(model.get_input_embeddings().weight.detach(), dim=1)
+    for space in ("", "Ġ"):
+        for numbers in (("500", "501", "510", "700"), ("4.0", "4.1", "4.5", "8.0")):
+            first, *others = (rows[known[space + number]] for number in numbers)
+            alike = [float(first @ other) for other in others]
+            assert alike == sorted(alike, reverse=True) and alike[0] > 0.9
+    assert model.lm_head.weight is model.get_input_embeddings().weight
 
 
 @settings(max_examples=50)

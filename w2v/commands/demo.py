@@ -46,23 +46,26 @@ _SFT: tuple[str, ...] = (
     "bf16=true",
     "per_device_train_batch_size=16",
     "rows_per_step=32",
+    "ddp_find_unused_parameters=false",
     "learning_rate=1e-3",
 )
 _GRPO: tuple[str, ...] = (
     "bf16=true",
     "per_device_train_batch_size=64",
-    "rows_per_step=64",
-    "learning_rate=1e-4",
+    "rows_per_step=128",
+    "num_generations=4",
+    "ddp_find_unused_parameters=false",
+    "learning_rate=5e-5",
     "max_completion_length=40",
 )
 WHOLE = Size(
     scenes=200,
     draws=3,
     test=0.15,
-    learned=2500,
+    learned=3000,
     asked=250,
-    sft=_SFT,
-    grpo=(*_GRPO, "max_steps=60"),
+    sft=(*_SFT, "num_train_epochs=2"),
+    grpo=(*_GRPO, "max_steps=50"),
 )
 QUICK = Size(
     scenes=6,
@@ -120,8 +123,9 @@ def demo(
     """
     size = QUICK if quick else WHOLE
     out.mkdir(parents=True, exist_ok=True)
-    fused = student == "tiny" and not quick and compiler() is not None
-    run = Steps(out, seed, workers or cores(), fused=":compile=true" if fused else "")
+    ours = student == "tiny" and not quick
+    fused = ":compile=true" if ours and compiler() is not None else ""
+    run = Steps(out, seed, workers or cores(), fused, min(2, cores()) if ours else 1)
     run.questions(scenes or size.scenes, size)
     lacking = _lacking(student) if train else ""
     run.page(run.learn(student, size, full) if train and not lacking else [])
@@ -146,10 +150,21 @@ Step = tuple[list[str], Path | None]
 
 
 class Steps:
-    """The commands of the demo, each of which does nothing where its result is there."""
+    """The commands of the demo, each of which does nothing where its result is there.
 
-    def __init__(self, out: Path, seed: int, workers: int, fused: str) -> None:
-        self.out, self.seed, self.workers, self.fused = out, str(seed), workers, fused
+    Args:
+        out: The folder of the demo.
+        seed: Of rooms and training.
+        workers: Processes that render.
+        fused: Option of the student to train, so that it is faster.
+        processes: That train it: threads hardly help a model as small as ``tiny``.
+    """
+
+    def __init__(
+        self, out: Path, seed: int, workers: int, fused: str = "", processes: int = 1
+    ) -> None:
+        self.out, self.seed, self.workers = out, str(seed), workers
+        self.fused, self.processes = fused, processes
         self.shared = ["--root", str(out)]
 
     def path(self, *parts: str) -> str:
@@ -216,10 +231,12 @@ class Steps:
         folder = self.path(name)
         student += self.fused
         command = [method, self.path("train.jsonl"), "--student", student, "-o", folder]
-        command += ["--tune", "full", "--train-vision", "--holdout", "0", "--seed", self.seed]
+        command += ["--tune", "full", "--holdout", "0", "--seed", self.seed]
         for value in sets:
             command += ["--set", value]
-        _step([*command, *more, *self.shared], self.out / f"{name}.run.jsonl", cores())
+        command += [*more, *self.shared]
+        result = self.out / f"{name}.run.jsonl"
+        _steps([(command, result)], threads=cores() // self.processes, processes=self.processes)
         return folder
 
     def _exam(self, name: str, student: str) -> Step:
@@ -243,20 +260,31 @@ def _environment(threads: int) -> dict[str, str]:
     return {"OMP_NUM_THREADS": str(threads), "OPENBLAS_NUM_THREADS": "1", **kept}
 
 
-def _command(arguments: list[str]) -> list[str]:
+def _command(arguments: list[str], processes: int) -> list[str]:
     import shlex
 
-    click.echo(f"$ w2v {shlex.join(arguments)}", err=True)
-    return [sys.executable, "-m", "w2v", *arguments]
+    if processes == 1:
+        click.echo(f"$ w2v {shlex.join(arguments)}", err=True)
+        return [sys.executable, "-m", "w2v", *arguments]
+    launcher = ["--standalone", "--nproc_per_node", str(processes), "-m", "w2v", *arguments]
+    click.echo(f"$ torchrun {shlex.join(launcher)}", err=True)
+    return [sys.executable, "-m", "torch.distributed.run", *launcher]
 
 
-def _step(arguments: list[str], result: Path | None, threads: int = 1) -> None:
+def _step(arguments: list[str], result: Path | None) -> None:
     """Run one command; what it writes appears under ``result`` only when it is done."""
-    _steps([(arguments, result)], threads=threads)
+    _steps([(arguments, result)])
 
 
-def _steps(steps: Sequence[Step], at_once: int = 1, threads: int = 1) -> None:
-    """Run several commands, some at a time, and wait for all; stop the rest when one fails."""
+def _steps(steps: Sequence[Step], at_once: int = 1, threads: int = 1, processes: int = 1) -> None:
+    """Run several commands, some at a time, and wait for all; stop the rest when one fails.
+
+    Args:
+        steps: The commands.
+        at_once: How many of them run at a time.
+        threads: Of each process.
+        processes: Of each command.
+    """
     import subprocess
     from concurrent.futures import ThreadPoolExecutor
 
@@ -266,7 +294,7 @@ def _steps(steps: Sequence[Step], at_once: int = 1, threads: int = 1) -> None:
         arguments, result = step
         part = result.with_name(f".{result.name}.part") if result else Path(os.devnull)
         with open(part, "wb") as file:
-            command, environment = _command(arguments), _environment(threads)
+            command, environment = _command(arguments, processes), _environment(threads)
             process = subprocess.Popen(command, stdout=file, env=environment)
             running.append(process)
             if code := process.wait():

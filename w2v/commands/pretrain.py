@@ -22,21 +22,21 @@ from w2v.students.compilers import need_compiler
     help="Folder of the model. The same command again continues it.",
 )
 @click.option(
-    "--rooms", type=click.IntRange(2), default=1280, show_default=True, help="To look at."
+    "--rooms", type=click.IntRange(2), default=1600, show_default=True, help="To look at."
 )
 @click.option(
     "--eyes",
     type=click.IntRange(0),
-    default=500,
+    default=1200,
     show_default=True,
     help="Updates of the vision side alone, of 64 pictures each.",
 )
 @click.option(
     "--steps",
     type=click.IntRange(1),
-    default=2000,
+    default=4000,
     show_default=True,
-    help="Updates with questions, two about each of 32 pictures.",
+    help="Updates with questions, four about each of 32 pictures.",
 )
 @click.option(
     "--seed", type=int, default=0, show_default=True, help="Of rooms, weights, questions."

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import random
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
@@ -22,6 +23,7 @@ PLACES = [f" in the {ordinal} picture" for ordinal in ORDINALS]
 _BOX = "Answer with its box only, as [x1, y1, x2, y2]."
 _BOXES = "Answer with the boxes, as [x1, y1, x2, y2]."
 _WAY = "Answer like this: left X, up X."
+_FAR = "Answer like this: X meters."
 _WORD = "Answer with one word."
 _YES = "Answer with one word, yes or no."
 _TRUE = "Answer with one word, true or false."
@@ -223,6 +225,11 @@ def _higher(shown: Shown) -> Made | None:
     return f"Which is higher{shown.place}, the {one} or the {two}?", _NAME, name
 
 
+def _far(shown: Shown) -> Made:
+    name, sight = shown.one()
+    return f"How far away is the {name}{shown.place}?", _FAR, f"{sight.depth:.1f} meters"
+
+
 def _nearer(shown: Shown) -> Made | None:
     (one, a), (two, b) = shown.two()
     if max(a.depth, b.depth) < NEARER * min(a.depth, b.depth):
@@ -256,12 +263,41 @@ def _between(shown: Shown) -> Made | None:
     return asked, _WAY, _way(one, two)
 
 
+def _shifted(shown: Shown) -> Made:
+    one = boxes.to_grid(shown.rng.choice(shown.clear).box, *shown.size)
+    right, down = (shown.rng.randint(-box[0], boxes.GRID - box[1]) for box in (one[::2], one[1::2]))
+    two = one[0] + right, one[1] + down, one[2] + right, one[3] + down
+    return f"Which box is {_say(right, down)} from {boxes.say(one)}?", _BOX, boxes.say(two)
+
+
 def _way(one: Grid, two: Grid) -> str:
     """Write how far the middle of one box lies from that of another."""
     right = round((two[0] + two[2] - one[0] - one[2]) / 2)
     down = round((two[1] + two[3] - one[1] - one[3]) / 2)
+    return _say(right, down)
+
+
+def _say(right: int, down: int) -> str:
     across = f"{'right' if right >= 0 else 'left'} {abs(right)}"
     return f"{across}, {'down' if down >= 0 else 'up'} {abs(down)}"
+
+
+def way(text: str) -> tuple[int, int] | None:
+    """Return how far right and down a text says that something lies, None where it does not."""
+    if (said := _SAID_WAY.fullmatch(text)) is None:
+        return None
+    across, far, along, deep = said.groups()
+    return int(far) * (-1 if across == "left" else 1), int(deep) * (-1 if along == "up" else 1)
+
+
+def meters(text: str) -> float | None:
+    """Return how many meters a text says, None where it says none."""
+    said = _SAID_METERS.fullmatch(text)
+    return float(said[1]) if said else None
+
+
+_SAID_WAY = re.compile(r"(left|right) (\d{1,4}), (up|down) (\d{1,4})")
+_SAID_METERS = re.compile(r"(\d{1,3}\.\d) meters")
 
 
 _MEASURES: Sequence[tuple[str, Callable[[Grid], float], float]] = (
@@ -318,11 +354,13 @@ KINDS: dict[str, tuple[float, Callable[[Shown], Made | None]]] = {
     "half": (1, _half),
     "higher": (0.7, _higher),
     "nearer": (1, _nearer),
+    "far": (2, _far),
     "both": (3, _both),
-    "shift": (4, _shift),
+    "shift": (7, _shift),
     "which": (3, _which),
     "compared": (1.5, _compared),
     "between": (2, _between),
+    "shifted": (2, _shifted),
     "claim": (0.7, _claim),
     "letter": (0.7, _letter),
 }
@@ -367,8 +405,9 @@ def corpus() -> Iterator[str]:
     """Yield text that holds every word of these questions, for a tokenizer."""
     yield from NAMES
     yield from materials.COLORS
-    yield f"{_BOX} {_BOXES} {_WAY} {_NAME} {_WORD} {_YES} {_TRUE} {_LETTER} A B C D"
+    yield f"{_BOX} {_BOXES} {_WAY} {_FAR} {_NAME} {_WORD} {_YES} {_TRUE} {_LETTER} A B C D"
     yield "Where is the at about in the first second picture? What color object Is there a"
     yield "How many objects called are left or right half of Which is higher nearer"
     yield "Someone claims Is the claim true or false"
+    yield "How far away is the from 1 meters"
     yield "How far is the middle of from Which box is farther left right higher lower larger"

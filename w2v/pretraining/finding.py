@@ -3,11 +3,12 @@
 The language side learns to look into a picture only once there is something to be seen in its
 tokens. So a small layer, thrown away afterwards, takes a name in the words' own embedding, attends
 over the tokens of a picture, and reads off the box, depth and colour of the thing it is given to.
-Another reads the box off the language side's states while it answers.
+Another reads boxes and distances off the language side's states while it answers.
 """
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -26,6 +27,8 @@ COLORS = tuple(materials.COLORS)
 FAR = 8.0
 """Meters that count as 1."""
 HEADS = 4
+FINE = 4
+"""Cells along a side of what one token shows."""
 _TINTS = {name: place for place, name in enumerate(COLORS)}
 
 
@@ -34,7 +37,8 @@ class Truth(NamedTuple):
 
     ``picture`` (T,) and ``name`` (T,) are places in the pictures and in ``NAMES``; ``box`` (T, 4)
     is in shares of the picture, ``depth`` (T,) in units of 8 m, ``tint`` (T,) a place in
-    ``COLORS`` or -1.
+    ``COLORS`` or -1. ``cells`` (P, rows, columns, names) tells what share of each cell of each
+    picture lies in a box of that name; it is told of all things.
     """
 
     picture: torch.Tensor
@@ -42,13 +46,21 @@ class Truth(NamedTuple):
     box: torch.Tensor
     depth: torch.Tensor
     tint: torch.Tensor
+    cells: torch.Tensor
 
 
-def truth(views: Sequence[View]) -> Truth:
-    """Return what can be found in pictures by its name."""
+def truth(views: Sequence[View], grid: int) -> Truth:
+    """Return what can be found in pictures by its name, and what is where on a grid of cells."""
     found = []
+    cells = torch.zeros(len(views), grid, grid, len(NAMES))
     for place, view in enumerate(views):
         height, width = view.frame.shape[:2]
+        for sight in view.sights:
+            x1, y1, x2, y2 = sight.box
+            covered = _covered(y1 / height, y2 / height, grid).unsqueeze(1)
+            covered = covered * _covered(x1 / width, x2 / width, grid)
+            of_name = cells[place, :, :, NAMES.index(sight.label)]
+            torch.maximum(of_name, covered, out=of_name)
         often = Counter(sight.label for sight in view.sights)
         for sight in view.sights:
             if often[sight.label] == 1:
@@ -56,8 +68,14 @@ def truth(views: Sequence[View]) -> Truth:
                 box = (x1 / width, y1 / height, x2 / width, y2 / height)
                 name, tint = NAMES.index(sight.label), _TINTS.get(sight.color, -1)
                 found.append((place, name, box, sight.depth / FAR, tint))
-    pictures, names, boxes, depths, tints = zip(*found, strict=True)
-    return Truth(*map(torch.tensor, (pictures, names, boxes, depths, tints)))
+    picture, name, box, depth, tint = map(torch.tensor, zip(*found, strict=True))
+    return Truth(picture, name, box, depth, tint, cells)
+
+
+def _covered(start: float, end: float, grid: int) -> torch.Tensor:
+    """Return the share of each of ``grid`` parts of a side that lies from start to end."""
+    parts = torch.arange(grid)
+    return ((end * grid - parts).clamp(0, 1) - (start * grid - parts).clamp(0, 1)).clamp(min=0)
 
 
 class Finder(torch.nn.Module):  # type: ignore[misc]
@@ -87,6 +105,7 @@ class Finder(torch.nn.Module):  # type: ignore[misc]
             torch.nn.GELU(),
             torch.nn.Linear(width, 5 + len(COLORS)),
         )
+        self.cells = torch.nn.Linear(width, FINE**2 * len(NAMES))
         spelled = torch.zeros(len(NAMES), words)
         for place, name in enumerate(NAMES):
             ids = tokenizer(f" {name}", add_special_tokens=False)["input_ids"]
@@ -120,25 +139,39 @@ class Finder(torch.nn.Module):  # type: ignore[misc]
         known = told.tint >= 0
         colors = functional.cross_entropy(said[known, 5:], told.tint[known])
         made = 5 * error.mean() + (said[:, 4] - told.depth).abs().mean() + 0.5 * colors
+        made = made + len(NAMES) * self._map(tokens, told.cells)
         return made, float(error.detach().mean(1).median())
+
+    def _map(self, tokens: torch.Tensor, told: torch.Tensor) -> Any:
+        """Return the cross entropy of what each token says is in its own cells."""
+        number, length, _ = tokens.shape
+        grid = math.isqrt(length)
+        said = self.cells(tokens).view(number, grid, grid, FINE, FINE, -1)
+        said = said.transpose(2, 3).reshape(told.shape)
+        return functional.binary_cross_entropy_with_logits(said.float(), told)
 
 
 class Pointer(torch.nn.Linear):  # type: ignore[misc]
-    """Reads the box that an answer is about to tell off the hidden states of a middle layer.
+    """Reads the numbers that an answer is about to tell off the hidden states of a middle layer.
 
-    Told by digits alone, a model of this size is long in learning to look anywhere; a distance
+    Told by words alone, a model of this size is long in learning to look anywhere; a distance
     says at every step in which direction it is wrong. Thrown away afterwards, as the finder is.
     """
 
     def __init__(self, width: int) -> None:
-        super().__init__(width, 4)
+        super().__init__(width, 6)
 
-    def loss(self, states: torch.Tensor, boxes: torch.Tensor) -> tuple[Any, float]:
-        """Return how far the boxes read off states (S, width) lie from boxes (S, 4) in shares.
+    def loss(self, states: torch.Tensor, targets: torch.Tensor) -> tuple[Any, float]:
+        """Return how far what is read off lies from what is told, and the median error of a box.
 
-        And the median error of a side; both are 0 where there is no state.
+        Args:
+            states: Of answers, (S, width).
+            targets: Boxes and distances (S, 6) in shares of the picture; NaN what is not told.
         """
-        if not len(states):
-            return states.sum(), 0.0
-        error = (self(states).float().sigmoid() - boxes).abs()
-        return 5 * error.mean(), float(error.detach().mean(1).median())
+        read = self(states).float()
+        read = torch.cat([read[:, :4].sigmoid(), read[:, 4:].tanh()], 1)
+        known = ~targets.isnan()
+        errors = (read - targets.nan_to_num()).abs() * known
+        boxes = errors[known[:, 0], :4].detach().mean(1)
+        median = float(boxes.median()) if len(boxes) else 0.0
+        return 5 * errors.sum() / known.sum().clamp(min=1), median

@@ -20,7 +20,7 @@ from w2v.errors import INTERRUPTED, BadFile
 from w2v.pretraining import asking, finding, views
 from w2v.pretraining.finding import Finder, Pointer, Truth
 from w2v.pretraining.measuring import measure
-from w2v.pretraining.rows import Rooms, Writer, alike, pad
+from w2v.pretraining.rows import Padded, Rooms, Writer, alike, pad
 from w2v.pretraining.views import View
 from w2v.records import Run
 from w2v.stream import Stage
@@ -56,8 +56,8 @@ class Plan:
         steps: Updates with questions.
         pictures: Pictures in one of them.
         questions: About each picture.
-        pairs: Share of the pictures that are shown by twos from four fifths of the way on; none
-            in the first three tenths, unless an earlier base has gone that way.
+        pairs: Share of the pictures that are shown by twos from half of the way on; none in the
+            first fifth, unless an earlier base has gone that way.
         rate: Highest learning rate.
         warmup: Updates until the highest rate is reached, in either part.
         cooldown: Share of the updates with questions over which it falls to nothing.
@@ -72,7 +72,7 @@ class Plan:
     views: int = 32
     seen: int = 64
     pictures: int = 32
-    questions: int = 2
+    questions: int = 4
     pairs: float = 0.6
     rate: float = 1e-3
     warmup: int = 100
@@ -92,7 +92,7 @@ class Plan:
         """Return the share of pictures by twos in a step: finding things comes first."""
         if self.start:
             return self.pairs
-        return self.pairs * min(1.0, max(0.0, step / self.steps - 0.3) / 0.5)
+        return self.pairs * min(1.0, max(0.0, step / self.steps - 0.2) / 0.3)
 
 
 def learn(
@@ -202,6 +202,7 @@ class Lesson:
     def __init__(self, plan: Plan, model: Any, rooms: Rooms) -> None:
         self.plan, self.model, self.rooms = plan, model, rooms
         words, width = model.lm_head.weight.shape
+        self._cells = finding.FINE * math.isqrt(rooms.writer.tokens)
         with torch.random.fork_rng():
             torch.manual_seed(plan.seed)
             writer = rooms.writer
@@ -252,7 +253,7 @@ class Lesson:
         return self._find(shown, self.seer.tokens(shown))
 
     def _find(self, shown: Sequence[View], tokens: Any) -> tuple[Any, dict[str, float]]:
-        told = Truth(*(part.to(self.device) for part in finding.truth(shown)))
+        told = Truth(*(part.to(self.device) for part in finding.truth(shown, self._cells)))
         words = self.model.get_input_embeddings().weight
         loss, error = self.finder.loss(tokens, words, told)
         return loss, {"box_error": error}
@@ -263,22 +264,18 @@ class Lesson:
         batch = self.rooms.step(step, plan.pictures, plan.questions, plan.pairs_at(step))
         tokens = self.seer.tokens(batch.views)
         found, figures = self._find(batch.views, tokens)
-        losses, counted, states, boxes = [], [], [], []
-        for rows in alike(batch.rows, self.rooms.writer.image):
-            ids, counts = (part.to(self.device) for part in pad(rows, self.seer.filler))
-            after = self.seer.states(ids, tokens, [row.pictures for row in rows])
-            ids, counts = ids[:, 1:], counts[:, 1:]
-            said = counts > 0
+        losses, states, targets = [], [], []
+        for rows in alike(batch.rows):
+            padded = Padded(*(part.to(self.device) for part in pad(rows, self.seer.filler)))
+            after = self.seer.states(padded, tokens, [row.pictures for row in rows])
+            said = padded.said[:, 1:]
             logits = self.model.lm_head(after[-1][:, :-1][said]).float()
-            losses.append(torch.nn.functional.cross_entropy(logits, ids[said], reduction="none"))
-            counted.append(counts[said])
-            told = torch.tensor([row.box or NOWHERE for row in rows], device=self.device)
-            pointed = said & (told[:, :1] >= 0)
-            states.append(after[POINTS][:, :-1][pointed])
-            boxes.append(told.unsqueeze(1).expand(*said.shape, 4)[pointed])
-        weights = torch.cat(counted)
-        loss = (torch.cat(losses) * weights).sum() / weights.sum()
-        pointing, error = self.pointer.loss(torch.cat(states), torch.cat(boxes))
+            wanted = padded.ids[:, 1:][said]
+            losses.append(torch.nn.functional.cross_entropy(logits, wanted, reduction="none"))
+            states.append(after[POINTS][:, :-1][said])
+            targets.append(padded.targets[:, 1:][said])
+        loss = torch.cat(losses).mean()
+        pointing, error = self.pointer.loss(torch.cat(states), torch.cat(targets))
         figures |= {"loss": float(loss.detach()), "pointing_error": error}
         return loss + found + pointing, figures
 
@@ -301,9 +298,7 @@ class Lesson:
 
 _PARTS = ("model", "finder", "pointer", "muon", "adamw")
 POINTS = -3
-"""The layer after which the box is known; two are left to put it into words."""
-NOWHERE = (-1.0,) * 4
-"""The box of a row whose answer is none."""
+"""The layer after which numbers are known; two are left to put them into words."""
 
 
 class Seer:
@@ -329,16 +324,18 @@ class Seer:
         cut = lean.patches(frames, self.writer.processor.image_processor)
         return self._way.see(self.model.visual, cut.to(self.model.device), self._seen)
 
-    def states(self, ids: Any, tokens: Any, pictures: Sequence[tuple[int, ...]]) -> Any:
+    def states(self, rows: Padded, tokens: Any, pictures: Sequence[tuple[int, ...]]) -> Any:
         """Return hidden states of rows (rows, length) about equally many pictures, by layer."""
         language = self.model.language_model
-        told = language.embed_tokens(ids)
+        told = language.embed_tokens(rows.ids)
         shown = tokens[torch.tensor(pictures, device=tokens.device)].to(told.dtype)
-        there = (ids == self.writer.image).unsqueeze(-1).expand_as(told)
+        there = (rows.ids == self.writer.image).unsqueeze(-1).expand_as(told)
         told = told.masked_scatter(there, shown.flatten(0, 2))
-        cos, sin = self._rotation(len(pictures[0]))
-        length = ids.shape[1]
-        return self._way.read(language, told, (cos[:length], sin[:length]))
+        cos, sin = (part[rows.places].unsqueeze(1) for part in self._rotation(len(pictures[0])))
+        own, other = rows.blocks.unsqueeze(2), rows.blocks.unsqueeze(1)
+        later = lean.later(rows.ids.shape[1], rows.ids.device)
+        unseen = later | (own != other) & (other != 0)
+        return self._way.read(language, told, (cos, sin), unseen.unsqueeze(1))
 
     def _rotation(self, pictures: int) -> lean.Rotation:
         if pictures not in self._rotations:
@@ -425,7 +422,7 @@ def card(record: Run) -> str:
             f"w2v {__version__}. Pictures and weights: made by w2v alone, no other data.",
             "",
             "Greedy answers about rooms kept apart (boxes by IoU; errors are medians, in shares of",
-            "the picture):",
+            "the picture, or for `far` of how far a thing is):",
             "",
             "| question | right |",
             "| --- | --- |",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
@@ -11,13 +10,13 @@ import numpy as np
 import torch
 
 from w2v import boxes
+from w2v.pretraining import asking
 from w2v.pretraining.rows import Batch, Rooms
 
 WAYS = ("between", "shift")
 """Kinds that are answered with how far something lies, and which way."""
 NONE = (0.0,) * 4
 """In place of a box that was not said."""
-_WAY = re.compile(r"(left|right) (\d+), (up|down) (\d+)")
 BATCH, LONGEST = 50, 44
 
 
@@ -25,17 +24,21 @@ def measure(model: Any, rooms: Rooms, most: int = 800) -> dict[str, float]:
     """Return the share of right answers of each kind of question; boxes count by their IoU.
 
     Errors are medians, in shares of the picture: ``box error`` that of a side where an object was
-    asked for by name, ``shift error`` and ``between error`` those of a distance. Answers are made
-    as by any user: the real processor and ``generate``.
+    asked for by name, ``shift error`` and ``between error`` those of a distance; ``far error`` is
+    in shares of how far the object is. Answers are made as by any user: the real processor and
+    ``generate``.
     """
     batch = rooms.apart(most)
     said = answers(model, rooms.writer.processor, batch)
     earned: dict[str, list[float]] = defaultdict(list)
     errors: dict[str, list[float]] = defaultdict(list)
-    for question, text in zip(batch.asked, said, strict=True):
+    for (_, question), text in zip(batch.asked, said, strict=True):
         kind, truth = question.kind, boxes.find(question.answer)
         if kind in WAYS:
-            errors[kind].append(_apart(_way(text), _way(question.answer)))
+            errors[kind].append(_apart(asking.way(text), asking.way(question.answer)))
+            continue
+        if kind == "far":
+            errors[kind].append(_share(asking.meters(text), asking.meters(question.answer)))
             continue
         if not truth:
             earned[kind].append(text == question.answer)
@@ -58,18 +61,15 @@ def _apart(said: Sequence[float] | None, truth: Sequence[float] | None) -> float
     return float(np.mean(np.abs(np.subtract(said, truth)))) / boxes.GRID
 
 
-def _way(text: str) -> tuple[int, int] | None:
-    """Return how far right and down a text says that something lies, None where it does not."""
-    if (said := _WAY.fullmatch(text)) is None:
-        return None
-    across, far, along, deep = said.groups()
-    return int(far) * (-1 if across == "left" else 1), int(deep) * (-1 if along == "up" else 1)
+def _share(said: float | None, truth: float | None) -> float:
+    """Return how far a distance is off, in shares of the true one; 1 where none was said."""
+    return 1.0 if said is None or not truth else abs(said - truth) / truth
 
 
 def answers(model: Any, processor: Any, batch: Batch) -> list[str]:
     """Return what a model says to the questions of a batch, greedily."""
     said: list[str] = []
-    places = range(len(batch.rows))
+    places = range(len(batch.asked))
     for at in range(0, len(places), BATCH):
         said += _say(model, processor, batch, places[at : at + BATCH])
     return said
@@ -78,9 +78,10 @@ def answers(model: Any, processor: Any, batch: Batch) -> list[str]:
 def _say(model: Any, processor: Any, batch: Batch, places: Sequence[int]) -> list[str]:
     chats, shown = [], []
     for place in places:
-        pictures = [batch.views[k].frame for k in batch.rows[place].pictures]
+        shows, question = batch.asked[place]
+        pictures = [batch.views[k].frame for k in shows]
         images = [{"type": "image"}] * len(pictures)
-        text = {"type": "text", "text": batch.asked[place].text}
+        text = {"type": "text", "text": question.text}
         chats.append([{"role": "user", "content": [*images, text]}])
         shown.append([torch.from_numpy(frame).permute(2, 0, 1) for frame in pictures])
     texts = processor.apply_chat_template(chats, tokenize=False, add_generation_prompt=True)

@@ -1,11 +1,12 @@
-"""Rows to learn from: one question each, about one picture or one of two.
+"""Rows to learn from: pictures, and questions about them of which none knows of the others.
 
-A picture is encoded once for all questions about it. What a step holds depends on (seed, step)
-alone.
+A picture is encoded once for all questions about it, and what comes before a question is read once
+for all of them. What a step holds depends on (seed, step) alone.
 """
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Sequence
 from itertools import islice
@@ -23,36 +24,51 @@ torchvision_cpu.install()
 
 import torch  # noqa: E402
 
+Target = tuple[float, ...]
+"""What an answer tells in numbers: x1, y1, x2, y2 of a box, then how far right and down."""
+UNTOLD = (math.nan,) * 6
+
 
 class Row(NamedTuple):
-    """One question with its answer.
+    """One or two pictures and questions about them, each as if it were the only one.
 
     Args:
-        ids: Of tokens.
-        counts: What each counts as an answer; 0 outside of it.
+        ids: Of tokens: the pictures, then each question with its answer.
+        blocks: What each token belongs to: 0 the pictures, k the k-th question. A token sees
+            its own block and the pictures.
+        places: Of each token, were its question the only one.
+        answers: Where the answer of each question lies: from its first token to before its last.
         pictures: Their places in the batch.
-        box: That is the answer, in shares of the picture, if one is.
+        targets: What each answer tells in numbers.
     """
 
     ids: list[int]
-    counts: list[float]
+    blocks: list[int]
+    places: list[int]
+    answers: list[range]
     pictures: tuple[int, ...]
-    box: tuple[float, ...] | None
+    targets: list[Target]
+
+
+class Padded(NamedTuple):
+    """Rows of one length, (rows, length) each, as ``Row`` tells; nothing is said outside answers.
+
+    ``targets`` (rows, length, 6) tells at each token of an answer what that tells, NaN elsewhere.
+    """
+
+    ids: torch.Tensor
+    blocks: torch.Tensor
+    places: torch.Tensor
+    said: torch.Tensor
+    targets: torch.Tensor
 
 
 class Batch(NamedTuple):
-    """Pictures, and rows with questions about them."""
+    """Pictures, rows with questions about them, and each question with its pictures' places."""
 
     views: list[View]
     rows: list[Row]
-    asked: list[Asked]
-
-
-COARSE = 0.6
-"""What a digit counts as many times as there are digits before it in its number.
-
-The first digit tells most of where a side is, the last is noise to whoever sees few pixels.
-"""
+    asked: list[tuple[tuple[int, ...], Asked]]
 
 
 class Writer:
@@ -70,8 +86,6 @@ class Writer:
         self._reply = self._ids(f"{tiny.START}assistant\n")
         first, last = self._ids("<|vision_start|>"), self._ids("<|vision_end|>")
         self._shown = first + [self.image] * self.tokens + last
-        named = processor.tokenizer.convert_tokens_to_ids
-        self._digits = {named(f"{space}{digit}") for space in ("", "Ġ") for digit in range(10)}
 
     def _ids(self, text: str) -> list[int]:
         made: list[int] = self.processor.tokenizer(text, add_special_tokens=False)["input_ids"]
@@ -81,21 +95,29 @@ class Writer:
         """Return the ids with which every row about so many pictures begins."""
         return self._user + self._shown * pictures
 
-    def row(self, pictures: tuple[int, ...], question: Asked) -> Row:
-        """Return the row of a question about pictures of a batch."""
-        said = self.opening(len(pictures)) + self._ids(question.text) + self._end + self._reply
-        reply = self._ids(question.answer) + self._end[:1]
-        counts = [0.0] * len(said) + self._counts(reply) + [0.0]
-        found = boxes.find(question.answer)
-        box = tuple(side / boxes.GRID for side in found[0]) if len(found) == 1 else None
-        return Row(said + reply + self._end[1:], counts, pictures, box)
+    def row(self, pictures: tuple[int, ...], questions: Sequence[Asked]) -> Row:
+        """Return the row of questions about pictures of a batch."""
+        ids = self.opening(len(pictures))
+        row = Row(ids, [0] * len(ids), [*range(len(ids))], [], pictures, [])
+        start = len(ids)
+        for block, question in enumerate(questions, 1):
+            asked = self._ids(question.text) + self._end + self._reply
+            reply = self._ids(question.answer) + self._end
+            first = len(row.ids) + len(asked)
+            row.answers.append(range(first, first + len(reply) - 1))
+            row.ids.extend(asked + reply)
+            row.blocks.extend([block] * len(asked + reply))
+            row.places.extend(range(start, start + len(asked + reply)))
+            row.targets.append(target(question.answer))
+        return row
 
-    def _counts(self, reply: list[int]) -> list[float]:
-        counts, before = [], 0
-        for word in reply:
-            counts.append(COARSE**before)
-            before = before + 1 if word in self._digits else 0
-        return counts
+
+def target(answer: str) -> Target:
+    """Return what an answer tells in numbers, in shares of the picture; NaN what it does not."""
+    found, way = boxes.find(answer), asking.way(answer)
+    if len(found) == 1:
+        return (*(side / boxes.GRID for side in found[0]), *UNTOLD[4:])
+    return UNTOLD if way is None else (*UNTOLD[:4], *(far / boxes.GRID for far in way))
 
 
 def held_out(room: int) -> bool:
@@ -166,8 +188,8 @@ class Rooms:
             if len(asked) == q:
                 places = tuple(range(len(batch.views), len(batch.views) + n))
                 batch.views.extend(shown)
-                batch.rows.extend(self.writer.row(places, question) for question in asked)
-                batch.asked.extend(asked)
+                batch.rows.append(self.writer.row(places, asked))
+                batch.asked.extend((places, question) for question in asked)
                 return
         raise BadFile(f"{self.folder}: the pictures show too little to ask about")
 
@@ -182,28 +204,25 @@ class Rooms:
         return [found[first], found[rng.choice(near if near and rng.random() < 0.5 else far)]]
 
 
-def pad(rows: Sequence[Row], filler: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return ids and counts (rows, length), padded on the right to a multiple of eight."""
-    longest = -(-max(len(row.ids) for row in rows) // 8) * 8
-    ids, counts = torch.full((len(rows), longest), filler), torch.zeros(len(rows), longest)
+def pad(rows: Sequence[Row], filler: int) -> Padded:
+    """Return rows padded on the right to a multiple of eight; padding is a block of its own."""
+    shape = len(rows), -(-max(len(row.ids) for row in rows) // 8) * 8
+    ids, blocks = torch.full(shape, filler), torch.full(shape, -1)
+    places, said = torch.zeros(shape, dtype=torch.int64), torch.zeros(shape, dtype=torch.bool)
+    targets = torch.full((*shape, len(UNTOLD)), math.nan)
     for k, row in enumerate(rows):
-        ids[k, : len(row.ids)], counts[k, : len(row.ids)] = map(torch.tensor, (row.ids, row.counts))
-    return ids, counts
+        ids[k, : len(row.ids)] = torch.tensor(row.ids)
+        blocks[k, : len(row.ids)] = torch.tensor(row.blocks)
+        places[k, : len(row.ids)] = torch.tensor(row.places)
+        for answer, told in zip(row.answers, row.targets, strict=True):
+            said[k, answer.start : answer.stop] = True
+            targets[k, answer.start : answer.stop] = torch.tensor(told)
+    return Padded(ids, blocks, places, said, targets)
 
 
-def alike(rows: Sequence[Row], image: int) -> list[list[Row]]:
-    """Return the rows of as many pictures and of about one length together: little padding.
-
-    Args:
-        rows: Any.
-        image: The id that stands for a token of a picture.
-    """
-    groups: dict[tuple[int, bool], list[Row]] = {}
+def alike(rows: Sequence[Row]) -> list[list[Row]]:
+    """Return the rows about as many pictures together: they are about as long."""
+    groups: dict[int, list[Row]] = {}
     for row in rows:
-        said = len(row.ids) - row.ids.count(image) - 2 * len(row.pictures)
-        groups.setdefault((len(row.pictures), said > LONG), []).append(row)
+        groups.setdefault(len(row.pictures), []).append(row)
     return list(groups.values())
-
-
-LONG = 38
-"""Tokens beside pictures and their marks above which a row counts as long."""

@@ -84,6 +84,11 @@ def text_rotation(model: Any, ids: Sequence[int], image: int, grid: int, picture
     return cos[0], sin[0]
 
 
+def later(length: int, device: Any) -> torch.Tensor:
+    """Return, of a row's places (length, length), whether the second comes after the first."""
+    return torch.ones(length, length, dtype=torch.bool, device=device).triu(1)
+
+
 # ── what is computed ──────────────────────────────────────────────────────────────────────────
 
 
@@ -97,6 +102,9 @@ class Way:
     def __init__(self, *, compiled: bool = False) -> None:
         self._look, self._think = _look, _think
         if compiled:  # one layer is compiled, and serves for all
+            # Parts of one layer are too small to be exchanged alone, and cutting it fails where
+            # its lengths vary (torch 2.13).
+            torch._dynamo.config.optimize_ddp = False
             self._look, self._think = (torch.compile(f, dynamic=True) for f in (_look, _think))
 
     def see(self, visual: Any, cut: torch.Tensor, rotation: Rotation) -> torch.Tensor:
@@ -115,7 +123,7 @@ class Way:
         language: Any,
         told: torch.Tensor,
         rotation: Rotation,
-        filled: torch.Tensor | None = None,
+        unseen: torch.Tensor,
     ) -> tuple[torch.Tensor, ...]:
         """Return the hidden states (rows, length, width) of embedded rows after each layer.
 
@@ -125,14 +133,9 @@ class Way:
             language: The language side.
             told: The rows, (rows, length, width).
             rotation: Of their places, (length, head) or (rows, 1, length, head).
-            filled: False where a row is padding, (rows, length). None: on the right alone, if at
-                all.
+            unseen: Whether a place (row) may not look at another (column), (length, length) or
+                (rows, 1, length, length); each sees one at least.
         """
-        length = told.shape[1]
-        unseen = torch.ones(length, length, dtype=torch.bool, device=told.device).triu(1)
-        if filled is not None:  # padding sees itself, so that no row of scores is empty
-            itself = torch.eye(length, dtype=torch.bool, device=told.device)
-            unseen = (unseen | ~filled[:, None, :] & ~itself).unsqueeze(1)
         halved = torch.is_autocast_enabled(told.device.type)
         dtype = torch.get_autocast_dtype(told.device.type) if halved else told.dtype
         added = torch.zeros_like(unseen, dtype=dtype).masked_fill(unseen, float("-inf"))
@@ -281,5 +284,9 @@ def _read(
         return type(language).forward(language, past_key_values=past_key_values, **named)
     cos, sin = language.rotary_emb(inputs_embeds, position_ids[-3:])
     rotation = cos.unsqueeze(1), sin.unsqueeze(1)
-    states = language.way.read(language, inputs_embeds, rotation, attention_mask.bool())
+    unseen = later(inputs_embeds.shape[1], inputs_embeds.device)
+    itself = torch.eye(len(unseen), dtype=torch.bool, device=unseen.device)
+    # padding sees itself, so that no row of scores is empty
+    unseen = unseen | ~attention_mask.bool()[:, None, None, :] & ~itself
+    states = language.way.read(language, inputs_embeds, rotation, unseen)
     return BaseModelOutputWithPast(last_hidden_state=states[-1])

@@ -4,20 +4,21 @@ Everything that holds for a Qwen2.5-VL holds for it (processor, chat template, a
 only its size, its words and its boxes (on the grid 0-1000) are its own.
 
 The tokenizer knows whole words: those of our templates, answers, labels and colours, each with and
-without the space before it. Numbers are written digit by digit, so that a coordinate is told from
-coarse to fine and digits mean the same in every number; ", " before a digit is one token. Any
-other text is spelled in bytes, so nothing is unknown. A move takes 6 tokens ("turn left 30
-degrees"), a box 17.
+without the space before it; and every number from 0 to 1000 and from 0.0 to 9.9 as one token, whose
+embedding starts out as sines of its value, so that near numbers are alike before anything is
+learned. ", " before a digit is one token too. Any other text is spelled in bytes, so nothing is
+unknown. A move takes 4 tokens ("turn left 30 degrees"), a box 9.
 """
 
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from w2v import detectors, motion, phrases, torchvision_cpu
+from w2v import boxes, detectors, motion, phrases, torchvision_cpu
 from w2v.students import families, folders
 from w2v.tasks import templates
 from w2v.teachers.sim import materials
@@ -75,8 +76,12 @@ def template(start: str, end: str, image: str) -> str:
 
 TEMPLATE = template(START, END, "<|vision_start|><|image_pad|><|vision_end|>")
 
-_PIECES = r", (?=\d)| ?[A-Za-z]+| ?\d| ?[^\sA-Za-z\d]|\s"
-"""How text falls into pieces: words, digits and signs, each with the space before it."""
+_PIECES = r", (?=\d)| ?[A-Za-z]+| ?\d\.\d(?!\d)| ?\d{1,4}(?!\d)| ?\d| ?[^\sA-Za-z\d]|\s"
+"""How text falls into pieces: words, numbers and signs, each with the space before it."""
+NUMBERS = {str(n): n / boxes.GRID for n in range(boxes.GRID + 1)} | {
+    f"{n / 10:.1f}": n / 100 for n in range(100)
+}
+"""The numbers that are tokens, and where each lies between none and the most of its kind."""
 
 THINGS = (
     "ball basket bed bookshelf bottle box ceiling lamp chair clock cupboard curtain desk door "
@@ -188,10 +193,10 @@ def tokenizer(
     **named: Any,
 ) -> Any:
     """Return the tokenizer: whole words where they are known, bytes elsewhere."""
-    digits = ["Ġ" + digit for digit in "0123456789"]
+    numbers = [space + number for space in ("", "Ġ") for number in NUMBERS]
     words = vocabulary([*corpus(), *texts])
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    pieces = dict.fromkeys([*special, *alphabet, ",Ġ", *digits, *words])
+    pieces = dict.fromkeys([*special, *alphabet, ",Ġ", *numbers, *words])
     made = Tokenizer(
         models.BPE(
             vocab={piece: i for i, piece in enumerate(pieces)}, merges=[], ignore_merges=True
@@ -284,10 +289,37 @@ def network(
         video_token_id=named("<|video_pad|>"),
         vision_start_token_id=named("<|vision_start|>"),
         vision_end_token_id=named("<|vision_end|>"),
-        tie_word_embeddings=False,
+        tie_word_embeddings=True,  # a number that is read and one that is said are near alike
     )
     model = Qwen2_5_VLForConditionalGeneration(config)
+    _count(words, model.get_input_embeddings().weight)
     model.generation_config = GenerationConfig(
         eos_token_id=words.eos_token_id, pad_token_id=words.pad_token_id
     )
     return model
+
+
+def _count(words: Any, embedding: torch.Tensor) -> None:
+    """Let the rows of numbers be sines of their value, and a draw that is common to their kind.
+
+    Drawn one by one, a thousand numbers would each have to be met often before sums come out right;
+    so drawn, what is learned of one holds for those around it.
+
+    Args:
+        words: The tokenizer.
+        embedding: (vocabulary, width), changed in place.
+    """
+    width = embedding.shape[1]
+    turns = torch.logspace(math.log10(_TURNS[0]), math.log10(_TURNS[1]), width // 2)
+    known = words.get_vocab()
+    with torch.no_grad():
+        for space in ("", "Ġ"):
+            for tenths in (False, True):
+                of_kind = {n: v for n, v in NUMBERS.items() if ("." in n) == tenths}
+                angles = 2 * math.pi * turns * torch.tensor([*of_kind.values()]).unsqueeze(1)
+                rows = torch.cat([angles.sin(), angles.cos()], 1) + 0.7 * torch.randn(width)
+                embedding[[known[space + n] for n in of_kind]] = rows * width**-0.5
+
+
+_TURNS = 0.25, 60.0
+"""Slowest and fastest sine of a number: turns between none and the most of its kind."""
