@@ -598,7 +598,10 @@ def test_answers_are_short(text, number, tokenizer):
     assert tokenizer.decode(ids) == text
 
 
-@given(st.integers(0, 1000) | st.decimals(0, 9.9, places=1), st.sampled_from(["", " "]))
+TENTHS = st.integers(0, 99).map(lambda n: f"{n / 10:.1f}")
+
+
+@given(st.integers(0, 1000) | TENTHS, st.sampled_from(["", " "]))
 def test_a_number_of_ours_is_one_token(number, space):
     ids = _tokenizer()(f"{space}{number}", add_special_tokens=False).input_ids
     assert len(ids) == 1
@@ -622,7 +625,7 @@ def test_near_numbers_start_out_more_alike_than_far_ones(tokenizer):
         for numbers in (("500", "501", "510", "700"), ("4.0", "4.1", "4.5", "8.0")):
             first, *others = (rows[known[space + number]] for number in numbers)
             alike = [float(first @ other) for other in others]
-            assert alike == sorted(alike, reverse=True) and alike[0] > 0.9
+            assert alike == sorted(alike, reverse=True) and alike[0] > 0.75 > alike[-1]
     assert model.lm_head.weight is model.get_input_embeddings().weight
 
 
