@@ -62,7 +62,7 @@ WHOLE = Size(
     scenes=200,
     draws=3,
     test=0.15,
-    learned=3000,
+    learned=2500,
     asked=250,
     sft=(*_SFT, "num_train_epochs=2"),
     grpo=(*_GRPO, "max_steps=50"),
