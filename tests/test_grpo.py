@@ -1,5 +1,7 @@
 import json
+import os
 import pickle
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -20,9 +22,11 @@ from safetensors.torch import load_file  # noqa: E402
 from w2v import rewards  # noqa: E402
 from w2v.errors import BadOption  # noqa: E402
 from w2v.kinds import Grade  # noqa: E402
-from w2v.students import families, resolve, toys  # noqa: E402
+from w2v.students import families, resolve, tiny, toys  # noqa: E402
+from w2v.students.compilers import compiler  # noqa: E402
 from w2v.train import configs, grpo  # noqa: E402
 
+ROOT = Path(__file__).parent.parent
 LEARN = {
     "learning_rate": "3e-3",
     "max_steps": "40",
@@ -262,3 +266,30 @@ def test_picture_tokens_are_never_generated(vllm):
     grpo.forbid(Args, [5, 7])
     never = {"logit_bias": {5: -100.0, 7: -100.0}} if vllm else {"suppress_tokens": [5, 7]}
     assert Args.generation_kwargs == {"typical_p": 0.9, **never}
+
+
+@pytest.mark.skipif(compiler() is None, reason="fusing takes a C++ compiler")
+def test_two_processes_refine_a_student_that_is_fused(home, tmp_path):
+    tiny.build(tmp_path / "base", width=192, layers=1, vision_width=32, vision_layers=1)
+    student = f"tiny:path={tmp_path / 'base'},compile=true"
+    given = [
+        "grpo",
+        home / "q.jsonl",
+        "--student",
+        student,
+        "--tune",
+        "full",
+        "-o",
+        tmp_path / "run",
+    ]
+    batch = {"per_device_train_batch_size": 32, "rows_per_step": 64, "max_steps": 1, "bf16": "true"}
+    done = subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+        + ["-m", "w2v", *(str(word) for word in given), *sets({**REFINE, **batch})],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["metrics"]["step"] == 1
