@@ -140,10 +140,56 @@ def _judge(asked, view):
         _judge_compared(re.match(r"Which box is (.+?),", asked.text)[1], asked.answer, *told)
     elif asked.kind == "between":
         _judge_way(asked.answer, told[1], told[0])
-    elif asked.kind == "nearer":
-        one, two = re.search(r", the (.+?) or the (.+?)\?", asked.text).groups()
-        near = min((one, two), key=lambda name: _about(view, name).depth)
-        assert asked.answer == near
+    elif asked.kind == "shifted":
+        way, (box,) = (
+            re.match(r"Which box is (.+) from \[", asked.text)[1],
+            boxes.find(asked.answer),
+        )
+        _judge_way(way, told[0], box)
+        assert (box[2] - box[0], box[3] - box[1]) == (
+            told[0][2] - told[0][0],
+            told[0][3] - told[0][1],
+        )
+    elif asked.kind in ("nearer", "higher"):
+        names = re.search(r", the (.+?) or the (.+?)\?", asked.text).groups()
+        if asked.kind == "nearer":
+            assert asked.answer == min(names, key=lambda name: _about(view, name).depth)
+        else:
+            assert asked.answer == min(
+                names, key=lambda name: _middle_of(_about(view, name).box)[1]
+            )
+    elif asked.kind == "far":
+        depth = _about(view, re.search(r"away is the (.+?)(?: in the|\?)", asked.text)[1]).depth
+        number, unit = asked.answer.split()
+        assert float(number) == pytest.approx(depth, abs=0.051) and unit == "meters"
+    elif asked.kind == "where color":
+        color = re.search(r"Where is the (.+?) object", asked.text)[1]
+        (sight,) = [s for s in view.sights if s.color == color]
+        assert boxes.find(asked.answer) == [boxes.to_grid(sight.box, SIDE, SIDE)]
+    elif asked.kind == "exactly":
+        sight = _about(view, re.match(r"The (.+?)(?: in the \w+ picture)? is at", asked.text)[1])
+        assert boxes.find(asked.answer) == [boxes.to_grid(sight.box, SIDE, SIDE)]
+    elif asked.kind == "color":
+        name = re.search(r"color is the (.+?)(?: in the|\?)", asked.text)[1]
+        assert asked.answer == _about(view, name).color
+    elif asked.kind in ("color at", "letter"):
+        fits = [s for s in view.sights if boxes.to_grid(s.box, SIDE, SIDE) == told[0]]
+        if asked.kind == "letter":
+            options = dict(re.findall(r"^([A-H])\W+(.+)$", asked.text, re.MULTILINE))
+            labels = {s.label for s in view.sights}
+            assert options[asked.answer] in {s.label for s in fits}
+            assert not labels & {o for letter, o in options.items() if letter != asked.answer}
+        else:
+            assert asked.answer in {s.color for s in fits}
+    elif asked.kind == "half":
+        sight = _about(view, re.search(r"Is the (.+?) in the left or", asked.text)[1])
+        assert asked.answer == ("left" if middle[sight] < SIDE / 2 else "right")
+    elif asked.kind == "claim":
+        name, side = re.search(r'"the (.+?) is in the (\w+) half"', asked.text).groups()
+        there = (middle[_about(view, name)] < SIDE / 2) == (side == "left")
+        assert asked.answer == ("true" if there else "false")
+    else:
+        raise AssertionError(f"{asked.kind} is not judged")
 
 
 def test_no_question_tells_of_a_move(room):

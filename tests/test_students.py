@@ -611,7 +611,6 @@ def test_a_number_of_ours_is_one_token(number, space):
 def test_other_numbers_are_spelled(number):
     words = _tokenizer()
     ids = words(f"at {number}", add_special_tokens=False).input_ids
-    assert words.unk_token_id not in ids
     assert words.decode(ids) == f"at {number}"
 
 

@@ -3,7 +3,9 @@
 The language side learns to look into a picture only once there is something to be seen in its
 tokens. So a small layer, thrown away afterwards, takes a name in the words' own embedding, attends
 over the tokens of a picture, and reads off the box, depth and colour of the thing it is given to.
-Another reads boxes and distances off the language side's states while it answers.
+Each token also tells which things lie in its own part of the picture: by boxes alone the vision
+side is long in telling things apart. Another layer reads boxes and distances off the language
+side's states while it answers.
 """
 
 from __future__ import annotations
@@ -133,7 +135,10 @@ class Finder(torch.nn.Module):  # type: ignore[misc]
         return said
 
     def loss(self, tokens: torch.Tensor, words: torch.Tensor, told: Truth) -> tuple[Any, float]:
-        """Return how far what is found lies from the truth, and the median error of a box."""
+        """Return how far what is found, and what lies in cells, is from the truth.
+
+        And the median error of a side of a box, in shares of the picture.
+        """
         said = self(tokens, words, told)
         error = (said[:, :4].sigmoid() - told.box).abs()
         known = told.tint >= 0
