@@ -126,3 +126,36 @@ def test_another_runs_folder_is_refused_unless_told(whole, tmp_path):
     assert (code, out) == (1, b"") and "--overwrite" in err
     code, out, _ = run([*small, "--size", "48x48", "--overwrite"], tmp_path)
     assert code == 0 and b'"width":48' in out
+
+
+SWALLOWED = """
+import os, signal, time, weakref
+from w2v import cli
+
+class Thing: pass
+
+def gone(_):
+    os.kill(os.getpid(), signal.{name})
+    for _ in range(1000): pass  # here the signal is heard
+
+cli.listen()
+thing = Thing()
+watched = weakref.ref(thing, gone)
+try:
+    del thing
+    time.sleep(20)
+except {error}:
+    print("told")
+    raise
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "error", "code"),
+    [("SIGTERM", "SystemExit", 75), ("SIGINT", "KeyboardInterrupt", -signal.SIGINT)],
+)
+def test_a_signal_is_heard_where_no_exception_gets_out(name, error, code):
+    script = SWALLOWED.format(name=name, error=error)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (code, "told\n")
+    assert "ignored" not in done.stderr

@@ -134,10 +134,34 @@ def _interrupt(number: int, frame: Any) -> NoReturn:
     raise SystemExit(errors.INTERRUPTED)
 
 
+AGAIN = 0.01
+"""Seconds after which an exception of a signal is raised again where it was swallowed."""
+
+
+def _swallowed(lost: Any) -> None:
+    """Raise again what a signal raised where no exception gets out (a weakref's callback)."""
+    if not isinstance(lost.exc_value, (SystemExit, KeyboardInterrupt)):
+        sys.__unraisablehook__(lost)
+        return
+    told = lost.exc_value
+
+    def again(number: int, frame: Any) -> NoReturn:
+        raise told
+
+    signal.signal(signal.SIGALRM, again)
+    signal.setitimer(signal.ITIMER_REAL, AGAIN)
+
+
+def listen() -> None:
+    """Let SIGTERM and SIGUSR1 end this process as an exception would, wherever they come in."""
+    for number in (signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(number, _interrupt)
+    sys.unraisablehook = _swallowed
+
+
 def main() -> None:
     """Run from the shell: 75 when told to stop, 130 on Ctrl-C, 141 when the pipe was closed."""
-    for name in ("SIGTERM", "SIGUSR1"):
-        signal.signal(getattr(signal, name), _interrupt)
+    listen()
     if sys.stdin is None:  # started with its input closed (<&-): that is an empty input
         sys.stdin = open(os.devnull)
     if sys.stdout is None or sys.stderr is None:
