@@ -27,7 +27,7 @@ Image = pytest.importorskip("PIL.Image")
 for package in ("torchvision", "transformers"):
     pytest.importorskip(package)
 
-from w2v.students import hf, tiny, toys  # noqa: E402
+from w2v.students import hf, lean, tiny, toys  # noqa: E402
 
 TOYS = ("qwen2.5-vl", "gemma3", "gemma4", "internvl")
 NAMES = {"gemma3": "gemma", "gemma4": "gemma"}
@@ -671,6 +671,55 @@ def test_tiny_is_made_twice_alike_and_reloads(tmp_path, models, pair):
     reloaded = student.processor.tokenizer
     for text in ("turn left 30 degrees", "Zebra’s [1, 2, 3, 40]"):
         assert reloaded(text).input_ids == tiny.tokenizer()(text).input_ids
+
+
+@pytest.fixture
+def eyes(models):
+    """The vision side of a tiny that is about to learn, and three pictures, cut for it."""
+    student = made(models / "tiny")
+    chance = np.random.default_rng(0)
+    frames = [Image.fromarray(chance.integers(0, 256, (112, 112, 3), np.uint8)) for _ in range(3)]
+    cut = student.processor.image_processor(images=frames, return_tensors="pt")
+    visual = student.load(training=True).model.model.visual
+
+    def see(*numbers):
+        per = len(cut["pixel_values"]) // 3
+        values = [cut["pixel_values"][per * n : per * (n + 1)] for n in numbers]
+        told = visual(torch.cat(values), cut["image_grid_thw"][: len(numbers)]).pooler_output
+        return told.view(len(numbers), -1, told.shape[-1])
+
+    return visual, see
+
+
+@pytest.mark.parametrize("learning", [True, False])
+def test_tiny_sees_what_the_real_class_sees(learning, eyes):
+    visual, see = eyes
+    visual.requires_grad_(learning)
+    ours = see(1, 0, 1)
+    del visual.forward  # that of the class comes back
+    real = see(1, 0, 1)
+    assert (ours - real).abs().max() < 1e-4 * real.abs().max()
+    assert ours.requires_grad is learning and torch.equal(ours[0], ours[2])
+
+
+def test_eyes_that_do_not_learn_see_a_picture_alike_in_any_company(eyes):
+    visual, see = eyes
+    visual.requires_grad_(False)
+    pair, trio = see(0, 1), see(1, 2, 0)
+    assert torch.equal(pair[1], trio[0]) and torch.equal(pair[0], trio[2])
+    visual.album = lean.Album()
+    assert torch.equal(see(2, 1)[1], pair[1])
+
+
+def test_what_was_seen_is_forgotten_when_the_eyes_change(eyes, monkeypatch):
+    visual, see = eyes
+    visual.requires_grad_(False)
+    before = see(0)
+    visual.load_state_dict({k: v * 1.5 for k, v in visual.state_dict().items()})
+    assert not torch.allclose(see(0), before, rtol=0.1)
+    monkeypatch.setattr(lean.Album, "MOST", 2)
+    see(0, 1, 2)
+    assert len(visual.album._tokens) == 2
 
 
 def test_tiny_has_the_size_it_is_known_for(tmp_path):
