@@ -258,9 +258,11 @@ class Album:
     """What eyes that do not learn have made of pictures, for as long as their weights stay.
 
     One picture is asked about many times, in several epochs, and in GRPO by three passes over it.
-    Each is looked at alone, so that what is seen does not depend on the others in its batch, and a
-    run that goes on where it was killed stays the same to the last bit.
+    Always as many are looked at together, so that what is seen does not depend on how many there
+    are in a batch, and a run that goes on where it was killed stays the same to the last bit.
     """
+
+    TOGETHER = 8
 
     MOST = 20_000
     """Pictures that are kept; 12 KB each for the base that comes with w2v."""
@@ -286,10 +288,13 @@ class Album:
         device = cut.device.type
         halved = torch.is_autocast_enabled(device) and torch.get_autocast_dtype(device)
         way = halved, torch.is_inference_mode_enabled()
-        for number, key in enumerate(keys):
-            if (*way, key) not in self._tokens:
-                seen = visual.way.see(visual, cut[number : number + 1], rotation)
-                self._tokens[*way, key] = seen[0]
+        new = {key: n for n, key in enumerate(keys) if (*way, key) not in self._tokens}
+        for start in range(0, len(new), self.TOGETHER):
+            some = [*new][start : start + self.TOGETHER]
+            shown = cut[[new[key] for key in some]]
+            filled = torch.cat([shown, shown.new_zeros(self.TOGETHER - len(some), *cut.shape[1:])])
+            for key, seen in zip(some, visual.way.see(visual, filled, rotation), strict=False):
+                self._tokens[*way, key] = seen.clone()  # of one alone, the rest can go
         told = torch.cat([self._tokens[*way, key] for key in keys])
         for old in [*self._tokens][: max(0, len(self._tokens) - self.MOST)]:
             del self._tokens[old]
