@@ -65,7 +65,7 @@ def test_every_answer_is_true_of_the_picture_it_is_about(room):
         for asked in list(asking.ask(shown, rng))[:30]:
             view = shown["in the second picture" in asked.text] if len(shown) > 1 else shown[0]
             seen[asked.kind] += 1
-            if asked.kind in ("both", "shift", "which"):
+            if asked.kind in ("both", "match", "shift", "claim shift", "which"):
                 _judge_both(asked, shown)
             else:
                 _judge(asked, view)
@@ -73,9 +73,18 @@ def test_every_answer_is_true_of_the_picture_it_is_about(room):
 
 
 def _judge_both(asked, shown):
+    if asked.kind == "match":
+        told = boxes.find(asked.text)[0], boxes.find(asked.answer)[0]
+        labels = [
+            {s.label for s in view.sights if boxes.to_grid(s.box, SIDE, SIDE) == box}
+            for view, box in zip(shown, told, strict=True)
+        ]
+        assert labels[0] & labels[1]
+        return
     about = {
         "both": r"Where is the (.+) in the first and second picture\?",
         "shift": r"How far is the middle of the (.+) in the second picture from that in",
+        "claim shift": r'Someone claims: "the (.+?) is (?:left|right) \d',
         "which": r"In which picture is the (.+?) (?:farther|higher|lower|larger|smaller)",
     }
     name = re.match(about[asked.kind], asked.text)[1]
@@ -84,6 +93,11 @@ def _judge_both(asked, shown):
         assert boxes.find(asked.answer) == found
     elif asked.kind == "shift":
         _judge_way(asked.answer, *found)
+    elif asked.kind == "claim shift":
+        side, far = re.search(r"(left|right) (\d+),", asked.text).groups()
+        across = _middle_of(found[1])[0] - _middle_of(found[0])[0]
+        near = abs(int(far) * (1 if side == "right" else -1) - across) < 1
+        assert asked.answer == ("true" if near else "false") and abs(across) > 99
     else:
         _judge_compared(re.search(f"is the {name} (.+?),", asked.text)[1], asked.answer, *found)
 

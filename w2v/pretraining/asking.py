@@ -37,6 +37,10 @@ THIN = 0.03
 """Least side of a box that is asked about, in sides of the picture."""
 NEARER = 1.25
 """Least ratio of two depths at which one thing is nearer."""
+CLEAR = 100
+"""Least shift across of a thing, on the grid of boxes, about which a claim is made."""
+WRONG = (-1, -1, 0.5, 2)
+"""By what the shift across is multiplied in a false claim."""
 
 
 Grid = tuple[int, int, int, int]
@@ -148,6 +152,14 @@ def _which(shown: Shown) -> Made | None:
         return None
     word, answer = told
     return f"In which picture is the {name} {word}, the first or the second?", _WORD, answer
+
+
+def _match(shown: Shown) -> Made | None:
+    if (found := _in_both(shown)) is None:
+        return None
+    _, first, second = found
+    asked = f"What is at {boxes.say(first)} in the first picture, where is it in the second?"
+    return asked, _BOX, boxes.say(second)
 
 
 def _near(sight: Sight, shown: Shown, spread: float) -> Grid:
@@ -272,9 +284,14 @@ def _shifted(shown: Shown) -> Made:
 
 def _way(one: Grid, two: Grid) -> str:
     """Write how far the middle of one box lies from that of another."""
+    return _say(*_apart(one, two))
+
+
+def _apart(one: Grid, two: Grid) -> tuple[int, int]:
+    """Return how far right and down the middle of one box lies from that of another."""
     right = round((two[0] + two[2] - one[0] - one[2]) / 2)
     down = round((two[1] + two[3] - one[1] - one[3]) / 2)
-    return _say(right, down)
+    return right, down
 
 
 def _say(right: int, down: int) -> str:
@@ -329,6 +346,20 @@ def _claim(shown: Shown) -> Made | None:
     return f"Someone claims{shown.place}: {claim}. Is the claim true or false?", _TRUE, answer
 
 
+def _claim_shift(shown: Shown) -> Made | None:
+    if (found := _in_both(shown)) is None:
+        return None
+    name, first, second = found
+    right, down = _apart(first, second)
+    truth, wrong = shown.rng.random() < 0.5, round(right * shown.rng.choice(WRONG))
+    if abs(right) < CLEAR or abs(wrong) > boxes.GRID:
+        return None
+    said = _say(right if truth else wrong, down)
+    claim = f'"the {name} is {said} in the second picture from where it is in the first"'
+    answer = phrases.PHRASES["A4"].words[not truth]
+    return f"Someone claims: {claim}. Is the claim true or false?", _TRUE, answer
+
+
 def _letter(shown: Shown) -> Made | None:
     sight = shown.rng.choice(shown.clear)
     others = [name for name in shown.rng.sample(NAMES, 4) if name not in shown.labels]
@@ -355,10 +386,12 @@ KINDS: dict[str, tuple[float, Callable[[Shown], Made | None]]] = {
     "higher": (0.7, _higher),
     "nearer": (1, _nearer),
     "far": (2, _far),
-    "both": (3, _both),
+    "both": (2, _both),
+    "match": (4, _match),
     "shift": (7, _shift),
+    "claim shift": (4, _claim_shift),
     "which": (3, _which),
-    "compared": (1.5, _compared),
+    "compared": (2, _compared),
     "between": (2, _between),
     "shifted": (2, _shifted),
     "claim": (0.7, _claim),
@@ -408,6 +441,6 @@ def corpus() -> Iterator[str]:
     yield f"{_BOX} {_BOXES} {_WAY} {_FAR} {_NAME} {_WORD} {_YES} {_TRUE} {_LETTER} A B C D"
     yield "Where is the at about in the first second picture? What color object Is there a"
     yield "How many objects called are left or right half of Which is higher nearer"
-    yield "Someone claims Is the claim true or false"
+    yield "Someone claims Is the claim true or false from where it is in the"
     yield "How far away is the from 1 meters"
     yield "How far is the middle of from Which box is farther left right higher lower larger"
