@@ -702,6 +702,17 @@ def test_tiny_sees_what_the_real_class_sees(learning, eyes):
     assert ours.requires_grad is learning and torch.equal(ours[0], ours[2])
 
 
+def test_tiny_thinks_in_half_precision_as_the_real_class_does(models, pair):
+    student = made(models / "tiny", dtype="bfloat16")
+    model, asked = student.loaded.model, encoded(student, pair)
+    assert model.dtype == torch.bfloat16
+    with torch.inference_mode():
+        ours = model(**asked, use_cache=False).logits[0].float()
+        del model.model.visual.forward, model.model.language_model.forward
+        real = model(**asked, use_cache=False).logits[0].float()
+    assert (ours - real).abs().max() < 0.02 * real.abs().max()
+
+
 def test_eyes_that_do_not_learn_see_a_picture_alike_in_any_company(eyes):
     visual, see = eyes
     visual.requires_grad_(False)

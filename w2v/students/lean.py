@@ -204,7 +204,8 @@ def _rotate(part: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.T
 
 def _norm(told: torch.Tensor, norm: Any) -> torch.Tensor:
     wide = told.float()
-    return norm.weight * (wide * torch.rsqrt(wide.pow(2).mean(-1, True) + norm.variance_epsilon))
+    scale = torch.rsqrt(wide.pow(2).mean(-1, True) + norm.variance_epsilon)
+    return (norm.weight * (wide * scale)).to(norm.weight.dtype)
 
 
 def _mix(told: torch.Tensor, mlp: Any) -> torch.Tensor:
