@@ -110,8 +110,8 @@ def test_a_student_is_trained_and_asked_about_other_rooms(tmp_path):
     answers = (tmp_path / "demo/grpo.answers.jsonl").read_text().splitlines()
     asked = {json.loads(row)["question"] for row in answers}
     assert asked and asked <= {json.loads(row)["id"] for row in parts[1].splitlines()}
-    for name in ("sft", "grpo"):
-        assert (tmp_path / f"demo/{name}/model.safetensors").exists()
+    assert (tmp_path / "demo/sft/model.safetensors").exists()
+    assert (tmp_path / "demo/grpo/adapter_model.safetensors").exists()
 
 
 def test_without_a_base_it_ends_with_the_questions_and_says_so(tmp_path, monkeypatch):
