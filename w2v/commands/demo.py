@@ -71,7 +71,7 @@ WHOLE = Size(
     learned=2500,
     asked=300,
     sft=(*_SFT, "num_train_epochs=2"),
-    grpo=(*_GRPO, "max_steps=60"),
+    grpo=(*_GRPO, "max_steps=110"),
 )
 QUICK = Size(
     scenes=6,
