@@ -269,19 +269,11 @@ def test_picture_tokens_are_never_generated(vllm):
 
 
 @pytest.mark.skipif(compiler() is None, reason="fusing takes a C++ compiler")
-def test_two_processes_refine_a_student_that_is_fused(home, tmp_path):
+@pytest.mark.parametrize("tune", ["full", "lora"])
+def test_two_processes_refine_a_student_that_is_fused(tune, home, tmp_path):
     tiny.build(tmp_path / "base", width=192, layers=1, vision_width=32, vision_layers=1)
     student = f"tiny:path={tmp_path / 'base'},compile=true"
-    given = [
-        "grpo",
-        home / "q.jsonl",
-        "--student",
-        student,
-        "--tune",
-        "full",
-        "-o",
-        tmp_path / "run",
-    ]
+    given = ["grpo", home / "q.jsonl", "--student", student, "--tune", tune, "-o", tmp_path / "run"]
     batch = {"per_device_train_batch_size": 32, "rows_per_step": 64, "max_steps": 1, "bf16": "true"}
     done = subprocess.run(
         [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]

@@ -63,7 +63,7 @@ _GRPO: tuple[str, ...] = (
 )
 _ALL = ("--tune", "full")
 _SMALL = ("--tune", "lora", "--task", "A1", "--task", "A2", "--task", "A3")
-"""How GRPO learns: few answers tell too little to move all weights by, or to judge by one word."""
+"""How GRPO learns: so few rewards are noise to most weights, and to answers of one word."""
 WHOLE = Size(
     scenes=200,
     draws=3,
@@ -156,7 +156,7 @@ Step = tuple[list[str], Path | None]
 
 
 class Steps:
-    """The commands of the demo, each of which does nothing where its result is there.
+    """The commands of the demo; what was rendered, learned or answered before is kept.
 
     Args:
         out: The folder of the demo.

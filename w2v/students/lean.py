@@ -264,7 +264,7 @@ class Album:
     """
 
     TOGETHER = 8
-
+    """Pictures that are looked at together; fewer are filled up with empty ones."""
     MOST = 20_000
     """Pictures that are kept; 12 KB each for the base that comes with w2v."""
 
