@@ -216,9 +216,9 @@ class Steps:
             for way in ("forward", "inverse"):
                 only = (*_ALL, "--direction", way)
                 students[way] = self._train(f"sft-{way}", "sft", student, size.sft, *only)
-        exams_at_once = cores() if student.partition(":")[0] == "tiny" else 1  # others are large
         steps = [self._exam(name, asked) for name, asked in students.items()]
-        _steps(steps, exams_at_once, threads=max(1, cores() // exams_at_once))
+        at_once = len(steps) if student.partition(":")[0] == "tiny" else 1  # others are large
+        _steps(steps, at_once, threads=max(1, cores() // at_once))
         blind = self.path("eval", "base", "blind.jsonl")
         exams = [blind, *(self.path("eval", name) for name in ("base", "sft", "grpo"))]
         table = ["compare", *exams, "--metric", "reward"]
