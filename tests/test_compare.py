@@ -161,6 +161,19 @@ def test_one_run_alone_is_a_table_too(compare, runs):
     assert "| A1 | reward | 0.500 [0.500, 0.500] |" in out
 
 
+def test_a_table_of_rewards_has_no_column_of_p(compare, runs):
+    code, out, _ = compare(*runs[:2], "--metric", "reward")
+    assert code == 0
+    assert out == (
+        "| task | metric | base | sft | sft − base |\n"
+        "| --- | --- | ---: | ---: | ---: |\n"
+        "| A1 | reward | 0.500 [0.500, 0.500] | 0.667 [0.667, 0.667] "
+        "| +0.167 [+0.167, +0.167] |\n"
+        "\n"
+        "12 questions in 4 scenes; 95 % intervals over scenes.\n"
+    )
+
+
 def test_a_file_of_answers_is_a_run(compare, runs):
     """As blind.jsonl, which lies beside the answers of a student and shares their protocol."""
     blind = runs[0] / "blind.jsonl"

@@ -93,6 +93,8 @@ def same(one, other):
 def test_thirty_steps_lower_the_loss_and_the_run_says_what_it_is(train, tmp_path, home):
     code, lines, err = train("run", "--tune", "full", "--root", home, max_steps=30, rows_per_step=8)
     assert code == 0, err
+    steps = [line for line in err.splitlines() if "step " in line]
+    assert steps and all("loss" in line for line in steps), err
     loss = training_rows.metrics(tmp_path / "run", "loss")
     assert len(loss) == 30
     assert sum(loss[-5:]) < 0.5 * sum(loss[:5])

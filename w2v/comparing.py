@@ -79,6 +79,11 @@ class Comparison:
         """The names of the runs."""
         return [run.name for run in self.runs]
 
+    @property
+    def tested(self) -> bool:
+        """Whether any change has a p; no metric but one that is right or wrong has."""
+        return any(change.p is not None for row in self.rows for change in row.changes)
+
     def to_json(self) -> dict[str, Any]:
         """Return the comparison as plain JSON."""
         return {
@@ -307,16 +312,30 @@ def _escape(text: str) -> str:
 
 def _cells(whole: Comparison, minus: str) -> list[list[str]]:
     """Return the table as text, its head first."""
-    head = ["task", "metric", *whole.names]
-    for k, before in enumerate(whole.against, start=1):
-        head += [f"{whole.names[k]} {minus} {whole.names[before]}", "McNemar p"]
-    rows = []
+    rows = [header(whole, minus)]
     for row in whole.rows:
         cells = [row.group, row.metric, *(_interval(figure) for figure in row.figures)]
         for change in row.changes:
-            cells += [_interval(change.estimate, signed=True), p_value(change.p)]
+            cells.append(_interval(change.estimate, signed=True))
+            if whole.tested:
+                cells.append(p_value(change.p))
         rows.append(cells)
-    return [head, *rows]
+    return rows
+
+
+def header(whole: Comparison, minus: str) -> list[str]:
+    """Return the head of a table: figures of each run, then changes, with a p where one is known.
+
+    Args:
+        whole: What the table shows.
+        minus: How to write that one run is held against another.
+    """
+    head = ["task", "metric", *whole.names]
+    for k, before in enumerate(whole.against, start=1):
+        head.append(f"{whole.names[k]} {minus} {whole.names[before]}")
+        if whole.tested:
+            head.append("McNemar p")
+    return head
 
 
 def _interval(estimate: Estimate, signed: bool = False) -> str:
@@ -338,4 +357,5 @@ def _caption(whole: Comparison) -> str:
     told = f"{whole.questions} questions in {whole.scenes} scenes"
     if whole.left_out:
         told += f", {whole.left_out} left out that not all runs answered"
-    return f"{told}; 95 % intervals over scenes; p takes questions for independent."
+    told += "; 95 % intervals over scenes"
+    return f"{told}; p takes questions for independent." if whole.tested else f"{told}."

@@ -53,7 +53,7 @@ def compare(
 
     RUNS are folders of w2v eval, or files of answers in them such as blind.jsonl. Shows each
     figure and each difference with its 95 % interval, drawn over scenes, and the p of McNemar's
-    exact test. Runs that did not do the same are refused.
+    exact test where answers are right or wrong. Runs that did not do the same are refused.
 
     \b
     w2v compare d/eval-base d/eval-sft d/eval-grpo --against previous

@@ -98,11 +98,10 @@ def _chart(name: str) -> str:
 def figures(whole: Comparison, metric: str = "reward") -> str:
     """Return a chart of one metric and the table of all, with 95 % intervals."""
     shown = [row for row in whole.rows if row.metric == metric]
-    head = ["task", "metric", *whole.names]
-    for k, before in enumerate(whole.against, start=1):
-        head += [f"{whole.names[k]} − {whole.names[before]}", "McNemar p"]
+    head = comparing.header(whole, "−")
     rows = [
-        [row.group, row.metric, *map(_figure, row.figures), *_changed(row)] for row in whole.rows
+        [row.group, row.metric, *map(_figure, row.figures), *_changed(row, whole.tested)]
+        for row in whole.rows
     ]
     about = text(
         f"{whole.questions} questions in {whole.scenes} scenes; 95 % intervals over scenes."
@@ -119,12 +118,13 @@ def _figure(estimate: Estimate, signed: bool = False) -> Markup:
     return Markup(f"{form.format(estimate.value)}<small class=faint>{around}</small>")
 
 
-def _changed(row: Row) -> Iterable[object]:
-    """Yield two cells per change; what the interval sets apart from 0 is bold."""
+def _changed(row: Row, tested: bool) -> Iterable[object]:
+    """Yield a cell per change, bold where the interval leaves out 0; its p beside it if tested."""
     for change in row.changes:
         told = _figure(change.estimate, signed=True)
         yield Markup(f"<b>{told}</b>") if _sure(change) else told
-        yield comparing.p_value(change.p)
+        if tested:
+            yield comparing.p_value(change.p)
 
 
 def _sure(change: Change) -> bool:

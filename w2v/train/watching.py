@@ -51,9 +51,9 @@ class Watcher(TrainerCallback):  # type: ignore[misc]
         with self.path.open("a", encoding="utf-8") as out:
             out.write(stream.dumps({"step": state.global_step, **figures}) + "\n")
         part = state.global_step * LINES // max(1, state.max_steps)
-        if part != self._shown or "eval_loss" in figures:
+        told = ", ".join(f"{k} {figures[k]:.4g}" for k in SHOWN if _is_number(figures.get(k)))
+        if told and (part != self._shown or "eval_loss" in figures):
             self._shown = part
-            told = ", ".join(f"{k} {figures[k]:.4g}" for k in SHOWN if _is_number(figures.get(k)))
             self.stage.log(f"step {state.global_step}/{state.max_steps}: {told}")
 
     @staticmethod
