@@ -109,6 +109,10 @@ def test_thirty_steps_lower_the_loss_and_the_run_says_what_it_is(train, tmp_path
         assert told in card
     told = json.loads((tmp_path / "run" / "w2v.json").read_text())
     assert told["method"] == "sft" and told["image_tokens"] == 6
+    files = [path for path in (tmp_path / "run").rglob("*") if path.is_file()]
+    assert {"model.safetensors", "optimizer.pt"} <= {path.name for path in files}
+    # A group may read weights wherever it may read figures.
+    assert len({path.stat().st_mode for path in files}) == 1
     # The run's folder is a student, and it has learnt something.
     code, lines, _ = train("again", student=tmp_path / "run", max_steps=1)
     assert code == 0
@@ -658,25 +662,65 @@ def test_accelerate_reads_the_launch_configurations(path):
 # ── several processes ─────────────────────────────────────────────────────────────────────────
 
 
-def test_two_processes_are_one_with_twice_the_accumulation(train, home, tmp_path):
-    settings = dict(max_steps=4, per_device_train_batch_size=2, lora_r=4)
-    assert train("one", gradient_accumulation_steps=4, **settings)[0] == 0
-    given = ["sft", home / "rows" / "q.jsonl", "--student", home / "qwen", "-o", tmp_path / "two"]
+def in_two(program, home, out, *args, env=None, **settings):
+    """Train in two processes; ``program`` is what torchrun starts."""
+    given = ["sft", home / "rows" / "q.jsonl", "--student", home / "qwen", "-o", out, *args]
     done = subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "-m", "w2v"]
-        + [str(word) for word in given]
-        + sets({**settings, "gradient_accumulation_steps": 2}),
+        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+        + [str(word) for word in (*program, *given)]
+        + sets(settings),
         cwd=ROOT,
         capture_output=True,
         text=True,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        env=os.environ | {"PYTHONPATH": str(ROOT)} | (env or {}),
     )
     assert done.returncode == 0, done.stderr
     assert len(done.stdout.splitlines()) == 1  # one process writes
-    assert "2 x 2 x 2 an update" in done.stderr  # and there are two
+    return done.stderr
+
+
+def test_two_processes_are_one_with_twice_the_accumulation(train, home, tmp_path):
+    settings = dict(max_steps=4, per_device_train_batch_size=2, lora_r=4)
+    assert train("one", gradient_accumulation_steps=4, **settings)[0] == 0
+    settings["gradient_accumulation_steps"] = 2
+    err = in_two(["-m", "w2v"], home, tmp_path / "two", **settings)
+    assert "2 x 2 x 2 an update" in err  # there are two
     assert (tmp_path / "two" / "checkpoint-4" / "rng_state_1.pth").exists()
     for key in ("loss", "loss_inverse", "loss_forward", "grad_norm"):
         one = training_rows.metrics(tmp_path / "one", key)
         assert training_rows.metrics(tmp_path / "two", key) == pytest.approx(one, rel=1e-4)
     one, two = weights(tmp_path / "one"), weights(tmp_path / "two")
     assert all(torch.allclose(one[key], two[key], rtol=1e-2, atol=1e-5) for key in one)
+
+
+IN_PARTS = {
+    "ACCELERATE_USE_FSDP": "true",
+    "FSDP_VERSION": "2",
+    "FSDP_AUTO_WRAP_POLICY": "TRANSFORMER_BASED_WRAP",
+    "FSDP_RESHARD_AFTER_FORWARD": "true",
+    "FSDP_CPU_RAM_EFFICIENT_LOADING": "true",
+    "FSDP_STATE_DICT_TYPE": "FULL_STATE_DICT",
+}
+"""What ``accelerate launch --config_file fsdp2.yaml`` tells its processes."""
+
+
+@pytest.mark.parametrize("tune", ["full", "lora"])
+def test_weights_in_parts_learn_what_whole_ones_do_and_go_on(tune, train, home, tmp_path):
+    settings = dict(max_steps=4, per_device_train_batch_size=2, lora_r=4, save_steps=2)
+    code, _, err = train("whole", "--tune", tune, gradient_accumulation_steps=4, **settings)
+    assert code == 0, err
+    settings["gradient_accumulation_steps"] = 2
+    parts, cut = tmp_path / "parts", tmp_path / "cut"
+    asked = dict(env=IN_PARTS, **settings)
+    in_two([ROOT / "tests" / "sharded.py"], home, parts, "--tune", tune, **asked)
+    assert (parts / "checkpoint-2" / "pytorch_model_fsdp.bin").exists()  # they were in parts
+    one, two = weights(tmp_path / "whole"), weights(parts)
+    assert one.keys() <= two.keys()  # whole ones leave out a tied head
+    assert all(torch.allclose(one[key], two[key], rtol=1e-2, atol=1e-5) for key in one)
+
+    shutil.copytree(parts / "checkpoint-2", cut / "checkpoint-2")  # as if killed before step 4
+    state = json.loads((parts / "run.json").read_text()) | {"record": None}
+    (cut / "run.json").write_text(json.dumps(state))
+    err = in_two([ROOT / "tests" / "sharded.py"], home, cut, "--tune", tune, **asked)
+    assert "going on from checkpoint-2" in err
+    assert same(parts, cut)

@@ -18,9 +18,14 @@ sys.path.append(str(Path(__file__).parent))
 
 import training_rows  # noqa: E402
 from safetensors.torch import load_file  # noqa: E402
+from transformers.conversion_mapping import get_model_conversion_mapping  # noqa: E402
+from transformers.integrations.deepspeed import (  # noqa: E402
+    _apply_weight_conversions_to_state_dict,
+)
 
+from w2v.stream import Settings, Stage  # noqa: E402
 from w2v.students import resolve, toys  # noqa: E402
-from w2v.train import merge, runs  # noqa: E402
+from w2v.train import merge, running, runs  # noqa: E402
 from w2v.train.watching import Watcher  # noqa: E402
 
 TASKS = {"A2", "D4"}
@@ -118,3 +123,47 @@ def test_the_best_weights_are_kept_where_that_was_asked_for(w2v, tmp_path):
     one = load_file(tmp_path / "run" / f"checkpoint-{best}" / "model.safetensors")
     other = load_file(tmp_path / "run" / "model.safetensors")
     assert all(torch.equal(one[key], other[key]) for key in one)
+
+
+# ── weights in parts over several processes ───────────────────────────────────────────────────
+
+
+def loaded(name, folder):
+    """A family's model as training loads it, and the folder it came from."""
+    base = toys.build(name, folder / "base")
+    plan = running.Plan(method="sft", questions="-", student=str(base), output=folder / "run")
+    config = running.configure(plan)
+    stage = Stage(name="sft", settings=Settings(quiet=True), out=sys.stderr)
+    return running.load(plan, running.learner(plan), config, stage)[0].model, base
+
+
+@pytest.mark.parametrize("name", toys.TOYS)
+def test_a_model_names_no_layer_that_it_lacks(name, tmp_path):
+    model, _ = loaded(name, tmp_path)
+    there = {type(module).__name__ for module in model.modules()}
+    named = set(model._no_split_modules)
+    assert named <= there and any("Decoder" in layer for layer in named)
+
+
+@pytest.mark.parametrize("name", toys.TOYS)
+def test_weights_keep_their_names_as_zero_3_loads_them(name, tmp_path):
+    model, base = loaded(name, tmp_path)
+    before = load_file(base / "model.safetensors")
+    renamings = get_model_conversion_mapping(model)
+    for _ in _apply_weight_conversions_to_state_dict(model, dict(before), renamings):
+        pass
+    model._weight_conversions = renamings  # all of them, as transformers leaves them there
+    running._keep_names(model)
+    model.save_pretrained(tmp_path / "saved")
+    assert load_file(tmp_path / "saved" / "model.safetensors").keys() == before.keys()
+
+
+def test_buffers_that_fsdp_cannot_hand_out_are_named_before_it_tries(w2v, tmp_path, monkeypatch):
+    base = toys.build("gemma4", tmp_path / "base")
+    file = training_rows.write(tmp_path / "q.jsonl", [training_rows.question(tmp_path, 0)])
+    for key in ("ACCELERATE_USE_FSDP", "FSDP_CPU_RAM_EFFICIENT_LOADING"):
+        monkeypatch.setenv(key, "true")
+    monkeypatch.setenv("FSDP_VERSION", "2")
+    code, _, err = w2v("sft", file, "--student", base, "-o", tmp_path / "run", "--holdout", "0")
+    assert code == 2
+    assert "a buffer" in err and "--fsdp_cpu_ram_efficient_loading false" in err

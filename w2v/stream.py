@@ -140,7 +140,7 @@ def write_atomic(path: Path, text: str | bytes) -> None:
     try:
         with os.fdopen(handle, "wb") as out:
             out.write(data)
-        os.chmod(temporary, 0o666 & ~_umask())
+        os.chmod(temporary, rights())
         os.replace(temporary, path)
     except BaseException:
         with contextlib.suppress(OSError):
@@ -148,10 +148,11 @@ def write_atomic(path: Path, text: str | bytes) -> None:
         raise
 
 
-def _umask() -> int:
+def rights() -> int:
+    """Return who may do what with a new file, as the user's umask has it."""
     mask = os.umask(0)
     os.umask(mask)
-    return mask
+    return 0o666 & ~mask
 
 
 @contextlib.contextmanager

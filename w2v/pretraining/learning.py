@@ -25,7 +25,7 @@ from w2v.pretraining.views import View
 from w2v.records import Run
 from w2v.stream import Stage
 from w2v.students import families, folders, hf, lean, tiny
-from w2v.train import cards, runs
+from w2v.train import cards, checkpoints, runs
 from w2v.train.checkpoints import Stopper
 from w2v.workers import Workers
 
@@ -133,6 +133,7 @@ def learn(
     _train(stage, Lesson(plan, model, rooms), output)
     figures = measure(model, rooms)
     model.to("cpu").save_pretrained(output)
+    checkpoints.share(output)
     told = folders.settings(output) | {"method": "pretrain"}
     folders.write_settings(output, told)
     record = Run(

@@ -22,6 +22,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel, TrainerCallback
 
+from w2v import stream
 from w2v.errors import INTERRUPTED
 from w2v.students import folders
 
@@ -75,8 +76,20 @@ def sign(path: Path) -> None:
         os.fsync(receipt.fileno())
 
 
+def share(path: Path) -> None:
+    """Let others read a file, or those in a folder, as the umask has it.
+
+    What safetensors (0.8) writes is closed to all but its owner.
+    """
+    mode = stream.rights()
+    for file in [path, *path.rglob("*")]:
+        if file.is_file():
+            file.chmod(mode)
+
+
 def place(staged: Path, final: Path) -> None:
     """Rename a file or a whole folder into place; what has that name makes way."""
+    share(staged)
     if final.is_dir():
         shutil.rmtree(final)
     os.replace(staged, final)

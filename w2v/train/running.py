@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import json
+import os
 import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,8 +15,10 @@ from typing import Any
 
 import torch
 import transformers
+from accelerate.utils import parse_flag_from_env
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+from transformers.core_model_loading import WeightRenaming
 
 from w2v import paths, stream
 from w2v.errors import INTERRUPTED, BadFile, BadOption, OutsideRoot, W2VError
@@ -184,6 +187,9 @@ def load(plan: Plan, student: Trainable, config: Config, stage: Stage) -> tuple[
     heads.install()
     transformers.set_seed(config.trainer.seed)
     loaded = student.load(training=True, **configs.loading(config, plan.tune))
+    _check_handing_out(loaded.model)
+    _name_own_layers(loaded.model)
+    _keep_names(loaded.model)
     has_adapter = hasattr(loaded.model, "peft_config")
     if plan.tune == "full":
         _freeze(loaded, plan.train_vision)
@@ -192,6 +198,47 @@ def load(plan: Plan, student: Trainable, config: Config, stage: Stage) -> tuple[
         new = configs.adapter(config, loaded.family.lora_targets)
     stage.detail(f"{type(loaded.model).__name__} from {loaded.folder}")
     return loaded, new
+
+
+def _check_handing_out(model: torch.nn.Module) -> None:
+    """Make sure that FSDP can give every process its part of what one process has read.
+
+    Raises:
+        BadOption: It cannot: weights hold buffers (accelerate 1.15, issue 3898).
+    """
+    wanted = ("ACCELERATE_USE_FSDP", "FSDP_CPU_RAM_EFFICIENT_LOADING")
+    second = os.environ.get("FSDP_VERSION", "1") == "2"
+    if not second or not all(parse_flag_from_env(name) for name in wanted):
+        return
+    if kept := sorted(model.state_dict().keys() & {name for name, _ in model.named_buffers()}):
+        raise BadOption(
+            f"FSDP cannot hand out {kept[0]}, a buffer, from one process",
+            "accelerate launch --fsdp_cpu_ram_efficient_loading false, or the same in its config",
+        )
+
+
+def _name_own_layers(model: torch.nn.Module) -> None:
+    """Let a model name only layers that it has as those that FSDP may shard.
+
+    Gemma's classes also name layers of parts that a checkpoint may lack (text of SigLIP, audio),
+    and accelerate refuses a name that it does not find (1.15, ``utils/fsdp_utils.py``,
+    ``fsdp2_prepare_auto_wrap_policy``).
+    """
+    there = {type(module).__name__ for module in model.modules()}
+    for module in model.modules():
+        if isinstance(module, transformers.PreTrainedModel):
+            module._no_split_modules = there & set(module._no_split_modules or ())
+
+
+def _keep_names(model: torch.nn.Module) -> None:
+    """Let weights be saved under the names that they were loaded from.
+
+    Under ZeRO-3 transformers would undo renamings that it never did, and so write names that are
+    not the hub's (5.23, ``integrations/deepspeed.py``, ``_load_state_dict_into_zero3_model``).
+    """
+    if done := getattr(model, "_weight_conversions", None):
+        used = [c for c in done if c.was_used() or not isinstance(c, WeightRenaming)]
+        model._weight_conversions = used
 
 
 def _freeze(loaded: Loaded, train_vision: bool) -> None:
