@@ -28,7 +28,7 @@ from transformers import TrainerCallback  # noqa: E402
 
 from w2v.cli import cli  # noqa: E402
 from w2v.stream import Settings, Stage  # noqa: E402
-from w2v.students import tiny, toys  # noqa: E402
+from w2v.students import resolve, tiny, toys  # noqa: E402
 from w2v.train import checkpoints, configs, data, running, runs, sft  # noqa: E402
 from w2v.train.watching import Watcher  # noqa: E402
 
@@ -184,6 +184,25 @@ def test_what_trl_halves_is_made_whole_again():
 
 
 # ── weights of directions and questions ───────────────────────────────────────────────────────
+
+
+def test_an_adapter_finds_its_base_where_both_were_moved(w2v, home, tmp_path, monkeypatch):
+    old, new = tmp_path / "old", tmp_path / "new"
+    shutil.copytree(home / "qwen", old / "qwen")
+    monkeypatch.chdir(old)
+    asked = ["sft", home / "rows" / "q.jsonl", "--student", "qwen", "-o", "run"]
+    code, _, err = w2v(*asked, *sets(dict(max_steps=1, lora_r=4)))
+    assert code == 0, err
+    assert "base_model:" not in (old / "run" / "README.md").read_text()  # that is a hub id
+    old.rename(new)
+    monkeypatch.chdir(tmp_path)
+    for folder in ("new/run", "new/run/checkpoint-1"):
+        student = resolve.student(folder)
+        assert student.base == "new/qwen"
+        assert student.load().model.peft_config
+    shutil.rmtree(new / "qwen")
+    code, _, err = w2v("eval", home / "rows" / "q.jsonl", "--student", "new/run", "-o", "answers")
+    assert code == 1 and "its base, ../qwen, is not there" in err and "base=PATH" in err
 
 
 def test_lambda_0_is_training_on_the_other_direction_alone(train, tmp_path, home):

@@ -509,6 +509,10 @@ def test_the_base_of_an_adapter_may_lie_beside_it(tmp_path, monkeypatch):
     assert Path(folders.base_of(tmp_path / "run")).resolve() == (tmp_path / "base").resolve()
     folders.write_settings(tmp_path / "run", {"base": str(tmp_path / "base")})
     assert folders.base_of(tmp_path / "run") == str(tmp_path / "base")
+    folders.write_settings(tmp_path / "run", {"base": "../../base"})  # as seen from here
+    assert folders.settings(tmp_path / "run")["base"] == "../base"
+    folders.write_settings(tmp_path / "run", {"base": "hub/id"})
+    assert folders.base_of(tmp_path / "run") == "hub/id"
     (tmp_path / "run" / folders.ADAPTER).write_text("{}")
     folders.write_settings(tmp_path / "run", {})
     with pytest.raises(BadFile, match="which model the adapter belongs to"):

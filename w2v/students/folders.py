@@ -6,6 +6,7 @@ Light: JSON only, so that a wrong folder is refused before anything heavy is imp
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -23,8 +24,21 @@ def settings(folder: Path) -> dict[str, Any]:
     return _read(folder / SETTINGS) if (folder / SETTINGS).exists() else {}
 
 
-def write_settings(folder: Path, values: Mapping[str, Any]) -> None:
-    """Store settings beside the weights."""
+def write_settings(folder: Path, values: Mapping[str, Any], *, place: Path | None = None) -> None:
+    """Store settings beside the weights.
+
+    The path of a base that was given relative to the working directory is stored as it leads from
+    the folder, so that both may be moved together, and used from anywhere.
+
+    Args:
+        folder: To write into.
+        values: The settings.
+        place: Where the folder will lie, if not where it is.
+    """
+    base = values.get("base")
+    if isinstance(base, str) and not os.path.isabs(base) and Path(base).is_dir():
+        home = (place or folder).resolve()
+        values = {**values, "base": os.path.relpath(Path(base).resolve(), home)}
     text = json.dumps(values, indent=2, sort_keys=True)
     (folder / SETTINGS).write_text(text + "\n", encoding="utf-8")
 
@@ -37,16 +51,22 @@ def is_adapter(folder: Path) -> bool:
 def base_of(folder: Path) -> str:
     """Return the folder or hub id of the model that an adapter belongs to.
 
-    A relative path is read against the working directory, else against the adapter's folder.
+    A relative path is read against the adapter's folder, else against the working directory.
 
     Raises:
-        BadFile: The adapter does not say.
+        BadFile: The adapter does not say, or what it names is not there.
     """
     named = settings(folder).get("base") or _read(folder / ADAPTER).get("base_model_name_or_path")
     if not isinstance(named, str) or not named:
         raise BadFile(f"{folder}: does not say which model the adapter belongs to")
-    beside = folder / named
-    return str(beside) if not Path(named).exists() and beside.is_dir() else named
+    if not os.path.isabs(named) and (folder / named).is_dir():
+        found, here = (folder / named).resolve(), Path.cwd().resolve()
+        return str(found.relative_to(here) if found.is_relative_to(here) else found)
+    if named.startswith((".", "/")) and not Path(named).is_dir():
+        raise BadFile(
+            f"{folder}: its base, {named}, is not there", f"--student {folder}:base=PATH names it"
+        )
+    return named
 
 
 def model_type(folder: Path) -> str:

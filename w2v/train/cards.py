@@ -45,7 +45,7 @@ def card(record: Run, told: Mapping[str, Any], tasks: Mapping[str, int]) -> str:
         "---",
         f"library_name: {'peft' if adapter else 'transformers'}",
         "pipeline_tag: image-text-to-text",
-        *([f"base_model: {base}"] if base and not base.startswith(("/", ".")) else []),
+        *([f"base_model: {base}"] if base and not _is_path(base) else []),
         f"tags: [w2v, trl, {record.method}]",
         "---",
         f"# {record.id}",
@@ -67,6 +67,11 @@ def card(record: Run, told: Mapping[str, Any], tasks: Mapping[str, int]) -> str:
         *_table("Versions", record.meta.get("versions", {})),
     ]
     return "\n".join(lines)
+
+
+def _is_path(base: str) -> bool:
+    """Return whether a base is a folder of this machine, which the hub would take for an id."""
+    return base.startswith(("/", ".")) or Path(base).is_dir()
 
 
 def _table(title: str, values: Mapping[str, Any]) -> list[str]:

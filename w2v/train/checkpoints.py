@@ -155,7 +155,9 @@ class Resumable:
         me: Any = self
         super()._save(output_dir, state_dict=state_dict)  # type: ignore[misc]
         if me.args.should_save:
-            folders.write_settings(Path(output_dir or me.args.output_dir), self.told)
+            folder = Path(output_dir or me.args.output_dir)
+            place = Path(*(part for part in folder.parts if part != STAGING))
+            folders.write_settings(folder, self.told, place=place)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         """Take up weights by transformers, which knows the names under which it saved them.
