@@ -770,3 +770,22 @@ def test_a_clip_kept_in_memory_is_the_one_on_disk(root, clips):
 
     found = Clips(root).find(ask(clips)[0])
     assert isinstance(found, Clip) and found == clips[0]
+
+
+def test_checks_of_one_run_read_a_bundle_once_and_those_of_the_next_again(root, clips, monkeypatch):
+    from w2v import bundles
+
+    times, read = [], bundles.read
+
+    def counted(folder, *rest):
+        times.append(folder)
+        return read(folder, *rest)
+
+    monkeypatch.setattr(bundles, "read", counted)
+    for run in (1, 2):
+        checks = [make(name, root=root) for name in ("images", "boxes", "moves", "geometry")]
+        for question in ask(clips):
+            for check in checks:
+                check.row(question)
+        assert len(times) == run * len({question.bundle for question in ask(clips)})
+        del checks, check

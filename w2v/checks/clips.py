@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+import weakref
 from pathlib import Path
 
 from w2v import bundles, paths
@@ -20,7 +20,7 @@ class Clips:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self._read: Callable[[str], Clip | Problem | None] = functools.lru_cache(RECENT)(self._load)
+        self._read = functools.lru_cache(RECENT)(functools.partial(_load, root))
 
     def find(self, question: Question) -> Clip | Problem | None:
         """Return the clip; what is wrong with its bundle; or None where there is no bundle."""
@@ -30,14 +30,29 @@ class Clips:
         """Return where a clip's bundle lies."""
         return paths.resolve(self.root, clip.bundle)
 
-    def _load(self, bundle: str) -> Clip | Problem | None:
-        try:
-            folder = paths.resolve(self.root, bundle)
-        except OutsideRoot as error:
-            return Problem(reason="outside root", detail=error.what)
-        except BadFile:
-            return None  # pictures may be passed on without the rest of the bundle
-        try:
-            return bundles.read(folder, self.root)
-        except (BadFile, OutsideRoot) as error:
-            return Problem(reason="broken bundle", detail=error.what)
+
+_OPEN: weakref.WeakValueDictionary[Path, Clips] = weakref.WeakValueDictionary()
+
+
+def clips_of(root: Path) -> Clips:
+    """Return the clips under a root, which all checks of a run share, so that each is read once.
+
+    They are gone with the last check that holds them, and are read again after that.
+    """
+    found = _OPEN.get(root)
+    if found is None:
+        found = _OPEN[root] = Clips(root)
+    return found
+
+
+def _load(root: Path, bundle: str) -> Clip | Problem | None:
+    try:
+        folder = paths.resolve(root, bundle)
+    except OutsideRoot as error:
+        return Problem(reason="outside root", detail=error.what)
+    except BadFile:
+        return None  # pictures may be passed on without the rest of the bundle
+    try:
+        return bundles.read(folder, root)
+    except (BadFile, OutsideRoot) as error:
+        return Problem(reason="broken bundle", detail=error.what)

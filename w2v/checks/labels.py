@@ -17,7 +17,7 @@ import numpy as np
 from w2v import boxes as grids
 from w2v import geometry, motion
 from w2v.checks import answers
-from w2v.checks.clips import Clips
+from w2v.checks.clips import clips_of
 from w2v.checks.rows import read_box
 from w2v.errors import BadFile
 from w2v.footage import BundleFootage
@@ -78,7 +78,7 @@ class Geometry:
     """Derives each answer again and counts, per task, how often it is the one that was written."""
 
     def __init__(self, root: Path, limit: float) -> None:
-        self.limit, self._clips = limit, Clips(root)
+        self.limit, self._clips = limit, clips_of(root)
         self._count: dict[str, collections.Counter[str]] = {}
         self._views: collections.OrderedDict[str, View] = collections.OrderedDict()
 

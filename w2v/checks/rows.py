@@ -11,7 +11,7 @@ from typing import Any
 from w2v import boxes as grids
 from w2v import images, motion, paths, phrases, plugins
 from w2v.checks import answers
-from w2v.checks.clips import Clips
+from w2v.checks.clips import clips_of
 from w2v.errors import BadFile, BadRecord, OutsideRoot
 from w2v.kinds import Problem, Verdict
 from w2v.records import Clip, Move, Quad, Question
@@ -178,10 +178,9 @@ class Images(RowCheck):
 
     def __init__(self, root: Path) -> None:
         super().__init__()
-        self.root, self._clips = root, Clips(root)
+        self._clips = clips_of(root)
         # Sizes only, so that many stay in memory and a picture is seldom decoded twice.
-        self._size: Callable[[str], tuple[int, int] | Problem]
-        self._size = functools.lru_cache(1 << 17)(self._decode)
+        self._size = functools.lru_cache(1 << 17)(functools.partial(_decode, root))
 
     def row(self, question: Question) -> Problem | None:
         """Return why a picture cannot be used."""
@@ -204,14 +203,16 @@ class Images(RowCheck):
             return Problem(reason="image size", detail=detail)
         return None
 
-    def _decode(self, name: str) -> tuple[int, int] | Problem:
-        try:
-            height, width = images.load(paths.resolve(self.root, name)).shape[:2]
-        except OutsideRoot as error:
-            return Problem(reason="outside root", detail=error.what)
-        except BadFile as error:
-            return Problem(reason="unreadable image", detail=error.what)
-        return width, height
+
+def _decode(root: Path, name: str) -> tuple[int, int] | Problem:
+    """Return the width and height of a picture that can be read to its end."""
+    try:
+        height, width = images.load(paths.resolve(root, name)).shape[:2]
+    except OutsideRoot as error:
+        return Problem(reason="outside root", detail=error.what)
+    except BadFile as error:
+        return Problem(reason="unreadable image", detail=error.what)
+    return width, height
 
 
 # ── boxes ─────────────────────────────────────────────────────────────────────────────────────
@@ -224,7 +225,7 @@ class Boxes(RowCheck):
 
     def __init__(self, root: Path) -> None:
         super().__init__()
-        self._clips = Clips(root)
+        self._clips = clips_of(root)
 
     def row(self, question: Question) -> Problem | None:
         """Return which box is out of range or not the one of the evidence."""
@@ -287,7 +288,7 @@ class Moves(RowCheck):
 
     def __init__(self, root: Path) -> None:
         super().__init__()
-        self._clips = Clips(root)
+        self._clips = clips_of(root)
 
     def row(self, question: Question) -> Problem | None:
         """Return where question or answer say other moves than were made."""
