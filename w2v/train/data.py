@@ -30,6 +30,8 @@ from w2v.validating import question_of
 INVERSE, FORWARD = "inverse", "forward"
 DIRECTIONS = (INVERSE, FORWARD)
 Size = tuple[int, int]
+Pictures = dict[str, tuple[str, Size]]
+"""The file that a picture's name leads to, and its size in pixels."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,7 +95,7 @@ def read(
     beside = Path(path).parent if path != "-" else None
     found = stage.parse(path, question_of)
     rows: list[Row] = []
-    known: dict[Path, Size] = {}  # many questions share a picture
+    known: Pictures = {}  # many questions share a picture
     for question in stage.progress(stream.take(found, (0, 1), stage.settings.limit)):
         stage.inputs += 1
         try:
@@ -125,9 +127,9 @@ def _row(
     learner: Trainable,
     selection: Selection,
     measure_prompt: bool,
-    known: dict[Path, Size],
+    known: Pictures,
 ) -> Row | None:
-    """Return the row, or None where a rule drops it; ``known`` are sizes of pictures seen."""
+    """Return the row, or None where a rule drops it; ``known`` are the pictures seen so far."""
     reason = selection.refuses(question) or ("weight 0" if question.weight == 0 else "")
     if reason:
         stage.drop(reason)
@@ -166,19 +168,19 @@ def _offered(task: str) -> bool:
 
 
 def _pictures(
-    question: Question, root: Path, beside: Path | None, known: dict[Path, Size]
+    question: Question, root: Path, beside: Path | None, known: Pictures
 ) -> tuple[Question, list[Size]]:
     """Return the question with pictures that can be opened, and their sizes in pixels."""
     try:
-        files = [paths.resolve(root, image, beside) for image in question.images]
-        for file in files:
-            if file not in known:
-                known[file] = images.size(file)
-        sizes = [known[file] for file in files]
+        for image in question.images:
+            if image not in known:
+                file = paths.resolve(root, image, beside)
+                known[image] = str(file), images.size(file)
     except (BadFile, OutsideRoot) as error:
         wrong = type(error)(f"{question.id}: {error.what}", error.hint)
         raise _Wrong("image missing", wrong) from error
-    return replace(question, images=tuple(str(file) for file in files)), sizes
+    found = [known[image] for image in question.images]
+    return replace(question, images=tuple(file for file, _ in found)), [size for _, size in found]
 
 
 def _told(stage: Stage) -> str:
@@ -248,7 +250,8 @@ def coefficients(
     """
     weights = [row.question.weight for row in rows]
     if lambda_inverse is None and lambda_forward is None:
-        return [weight * len(rows) / sum(weights) for weight in weights]
+        total = sum(weights)
+        return [weight * len(rows) / total for weight in weights]
     lambdas = {
         INVERSE: 1.0 if lambda_inverse is None else lambda_inverse,
         FORWARD: 1.0 if lambda_forward is None else lambda_forward,
