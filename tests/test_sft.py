@@ -501,6 +501,17 @@ def test_a_full_disk_is_said_and_the_run_goes_on_later(tune, kilobytes, train, t
     assert train("run", "--tune", tune, **settings)[0] == 0
 
 
+def test_a_file_system_that_knows_no_rights_ends_no_run(tmp_path, monkeypatch):
+    def refuse(self, mode):
+        raise PermissionError("Operation not permitted")
+
+    (tmp_path / "staged").mkdir()
+    (tmp_path / "staged" / "model.safetensors").write_bytes(b"weights")
+    monkeypatch.setattr(Path, "chmod", refuse)
+    checkpoints.place(tmp_path / "staged", tmp_path / "final")
+    assert (tmp_path / "final" / "model.safetensors").read_bytes() == b"weights"
+
+
 def test_a_folder_of_another_run_is_refused(train, tmp_path):
     assert train("run", max_steps=1, rows_per_step=4)[0] == 0
     code, lines, err = train("run", max_steps=1, rows_per_step=4, learning_rate="1e-3")

@@ -241,8 +241,9 @@ def work(home):
     """Return the floating point operations of a row, and its tokens.
 
     Two a weight and token forwards; through the frozen language side two more backwards, for what
-    adapters below need; the adapters' own, six. Attention over a few hundred tokens adds little,
-    and what is computed twice to save memory is not counted.
+    adapters below need; the adapters' own, six. Attention over a few hundred tokens adds little, as
+    does the head, which is wanted for the answer alone; both are left out, and so is what is
+    computed twice to save memory.
     """
     import torch
     from transformers import AutoConfig, AutoModelForImageTextToText
@@ -254,7 +255,8 @@ def work(home):
         model = AutoModelForImageTextToText.from_config(AutoConfig.from_pretrained(home / "model"))
     sizes = {name: weight.numel() for name, weight in model.named_parameters()}
     eyes = sum(n for name, n in sizes.items() if "visual" in name)
-    read = sum(n for name, n in sizes.items() if "visual" not in name and "embed" not in name)
+    rest = ("visual", "embed", "lm_head")
+    read = sum(n for name, n in sizes.items() if not any(part in name for part in rest))
     ranks = sum(
         256 * sum(weight.shape)
         for name, weight in model.named_parameters()

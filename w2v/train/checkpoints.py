@@ -12,6 +12,7 @@ import os
 import re
 import shutil
 import signal
+import stat
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -77,14 +78,16 @@ def sign(path: Path) -> None:
 
 
 def share(path: Path) -> None:
-    """Let others read a file, or those in a folder, as the umask has it.
+    """Let others use a file, or those in a folder, as the umask lets them use new ones.
 
-    What safetensors (0.8) writes is closed to all but its owner.
+    What safetensors (0.8) writes is closed to all but its owner. A file system that knows no
+    rights is left as it is.
     """
-    mode = stream.rights()
+    rights = stream.rights()
     for file in [path, *path.rglob("*")]:
         if file.is_file():
-            file.chmod(mode)
+            with contextlib.suppress(OSError):
+                file.chmod(stat.S_IMODE(file.stat().st_mode) | rights)
 
 
 def place(staged: Path, final: Path) -> None:
