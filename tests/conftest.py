@@ -1,5 +1,6 @@
 import json
 import os
+import signal
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -9,6 +10,9 @@ import pytest
 from click.testing import CliRunner
 
 from w2v.cli import cli
+
+# A shell starts what it runs in the background deaf to Ctrl-C, and so would be what tests start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
