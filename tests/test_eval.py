@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -187,6 +188,27 @@ def test_rows_of_world2vlm_are_read_too(run, here):
     assert rows[0]["score"] == 1.0
 
 
+def test_questions_that_are_alike_are_asked_together(here):
+    asked = [question for k in range(60) for question in room(k)]
+    exam = evaluating.Exam(
+        benchmark=None,
+        benchmark_name="questions",
+        student=None,
+        student_name="parrot",
+        questions=asked,
+        shown=asked,
+        folder=here,
+        batch=5,
+    )
+    batches = exam.batches
+    for batch in batches:
+        assert len({asked[place].task_type for place in batch}) == 1
+        assert max(batch) - min(batch) < evaluating.WINDOW * 5  # so that none waits for long
+    assert sorted(place for batch in batches for place in batch) == list(range(180))
+    parts = [replace(exam, shard=(k, 4)).batches for k in range(4)]
+    assert sorted(batch for part in parts for batch in part) == sorted(batches)
+
+
 # ── stopped and continued ─────────────────────────────────────────────────────────────────────
 
 
@@ -219,7 +241,8 @@ def test_killed_and_run_again_the_log_is_that_of_one_run(here):
         process.communicate()
         kills += process.returncode == -signal.SIGKILL
         left = log.read_bytes()
-        assert answers <= left.count(b"\n") and whole.startswith(left)
+        assert answers <= left.count(b"\n")
+        assert set(left.splitlines()) <= set(whole.splitlines())
         log.write_bytes(left[:-20])  # and the disk did not get the last of it
     assert kills == 3
     process = start(here)
@@ -244,7 +267,8 @@ def test_a_damaged_log_is_mended(run, here, damage):
     run("--batch-size", 8, "--no-blind")
     log = here / "d/answers.jsonl"
     whole = log.read_bytes()
-    lines = whole.splitlines(keepends=True)
+    # as it is before the end, when a batch's answers stand together
+    lines = sorted(whole.splitlines(True), key=lambda text: json.loads(text)["meta"]["group"])
     log.write_bytes(b"".join(lines[:19]) + damage)
     code, _, err = run("--batch-size", 8, "--no-blind")
     assert code == 0 and "16 answers are there already" in err
@@ -346,8 +370,8 @@ def test_bad_questions_are_skipped_if_that_is_wanted(run, here):
 
 def test_a_student_that_fails_is_named_with_the_question(run):
     code, rows, err = run("--batch-size", 6, student="parrot:fail=room5/D1")
-    assert code == 1 and len(rows) == 12  # two whole batches
-    assert "student 'parrot:fail=room5/D1' at room4/A2: RuntimeError: no such thing" in err
+    assert code == 1 and len(rows) == 24  # four whole batches
+    assert "student 'parrot:fail=room5/D1' at room4/D1: RuntimeError: no such thing" in err
 
 
 def test_a_question_that_fails_is_left_out_if_that_is_wanted_and_asked_again(run, here):

@@ -29,6 +29,9 @@ METRICS_VERSION = 1
 GENERATION = ("image_tokens", "max_new_tokens", "dtype", "temperature", "seed", "prompt")
 """What two runs must have in common to be compared; weights and family may differ."""
 
+WINDOW = 15
+"""Batches among which questions change places; odd, so that shards do not get one kind each."""
+
 
 class StudentFailed(W2VError):
     """A student raised while answering, or gave something else than one text per question."""
@@ -231,9 +234,8 @@ class Log:
         self._lock = os.open(path.with_name(f".{path.name}.lock"), os.O_CREAT | os.O_RDWR, 0o666)
         self._claim()
         found = read_log(path) if path.exists() else {}
-        for batch in batches:
-            if all(name in found for name in batch):
-                self.done |= {name: found[name] for name in batch}
+        whole = {name for b in batches if all(name in found for name in b) for name in b}
+        self.done |= {name: answer for name, answer in found.items() if name in whole}
         kept = "".join(map(line, self.done.values())).encode()
         if path.exists() and path.read_bytes() != kept:
             write_atomic(path, kept)
@@ -311,17 +313,35 @@ class Exam:
         return protocol(self.benchmark_name, version, self.questions, self.student_name, told)
 
     @property
-    def batches(self) -> list[range]:
-        """The places of the questions in each batch of this shard."""
-        every = [
-            range(start, min(start + self.batch, len(self.questions)))
-            for start in range(0, len(self.questions), self.batch)
-        ]
+    def window(self) -> int:
+        """Questions that may change places to stand in batches with those like them."""
+        return WINDOW * self.batch
+
+    @property
+    def batches(self) -> list[list[int]]:
+        """The places of the questions in each batch of this shard.
+
+        Questions that are alike stand together, as far as they are not far apart: rows of a batch
+        are padded to the longest, and wait for the last answer.
+        """
+        every = []
+        for first in range(0, len(self.questions), self.window):
+            near = range(first, min(first + self.window, len(self.questions)))
+            alike = sorted(near, key=self._length)
+            every += [alike[k : k + self.batch] for k in range(0, len(alike), self.batch)]
         return every[self.shard[0] :: self.shard[1]]
+
+    def _length(self, place: int) -> tuple[Any, ...]:
+        """Return what makes a question and its answer long, the longest first."""
+        asked = self.questions[place]
+        return -len(asked.images), asked.task_type, asked.form, -len(asked.prompt)
 
 
 def ask(exam: Exam, stage: Stage) -> Iterator[Answer]:
-    """Yield the shard's answers in order, each once it is on disk; what is there is not asked."""
+    """Yield the shard's answers as they are given, each once it is on disk.
+
+    What is there is not asked again.
+    """
     batches = exam.batches
     names = [[exam.questions[k].id for k in places] for places in batches]
     log = Log(exam.folder / log_name(exam.shard), names)
@@ -334,6 +354,24 @@ def ask(exam: Exam, stage: Stage) -> Iterator[Answer]:
             yield from (log.done[name] for name in batch if name in log.done)
     finally:
         log.close()
+
+
+def in_order(exam: Exam, answers: Iterable[Answer]) -> Iterator[Answer]:
+    """Yield the answers of ``ask`` in the order of the questions, a window at a time."""
+    places = {question.id: place for place, question in enumerate(exam.questions)}
+    held: dict[int, Answer] = {}
+    window = 0
+    try:
+        for answer in answers:
+            place = places[answer.question]
+            if place // exam.window != window:
+                yield from map(held.pop, sorted(held))
+                window = place // exam.window
+            held[place] = answer
+    except W2VError:
+        yield from map(held.pop, sorted(held))
+        raise
+    yield from map(held.pop, sorted(held))
 
 
 def _answer(exam: Exam, places: Sequence[int], stage: Stage) -> Iterator[Answer]:

@@ -102,7 +102,8 @@ def evaluate(
             shard=settings.shard,
         )
         evaluating.claim(output, exam.protocol(), overwrite)
-        for answer in stage.progress(evaluating.ask(exam, stage), exam.number):
+        answers = stage.progress(evaluating.ask(exam, stage), exam.number)
+        for answer in evaluating.in_order(exam, answers):
             stage.write(answer)
         _report(exam, stage, train, blind)
 
