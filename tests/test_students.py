@@ -1013,6 +1013,112 @@ def test_the_short_way_reads_what_the_real_classes_read(side, tmp_path):
     assert len(hidden) == 3  # what only the real classes tell is still told
 
 
+@pytest.fixture
+def responses(tmp_path):
+    """A small model, and what GRPO reads: three responses to each of two prompts, mixed."""
+    folder = tiny.build(tmp_path, width=64, vision_width=64, vision_layers=1, layers=2)
+    model = hf.AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32)
+    processor = hf.AutoProcessor.from_pretrained(folder)
+    draw = np.random.default_rng(0)
+    frames = [Image.fromarray(draw.integers(256, size=(112, 112, 3), dtype=np.uint8))] * 3
+    mark = "<|vision_start|><|image_pad|><|vision_end|>"
+    prompts = [(f"{mark}{mark} how did the camera turn", frames[:2]), (f"{mark} no", frames[2:])]
+    said = ["left 30", "left", "right", "right 0.4", "no", "yes left 7"]
+    order = [3, 0, 4, 1, 5, 2]
+    asked = processor(
+        images=[prompts[n % 2][1] for n in order],
+        text=[prompts[n % 2][0] for n in order],
+        padding=True,
+        padding_side="left",
+        return_tensors="pt",
+    )
+    cut = asked["input_ids"].shape[1]
+    more = processor.tokenizer(said, padding=True, padding_side="right", return_tensors="pt")
+    whole = {name: torch.cat([asked[name], more[name]], 1) for name in more}
+    kinds = torch.nn.functional.pad(asked["mm_token_type_ids"], (0, more["input_ids"].shape[1]))
+    return model, asked | whole | {"mm_token_type_ids": kinds}, asked, cut
+
+
+def test_the_short_way_reads_once_how_responses_begin(responses, monkeypatch):
+    model, rows, _, cut = responses
+    there = rows["attention_mask"].bool()
+
+    def learned():
+        model.zero_grad()
+        logits = model(**rows, use_cache=False).logits[there]
+        logits.pow(2).sum().backward()
+        weights = dict(model.named_parameters())
+        return logits.detach(), {n: w.grad.clone() for n, w in weights.items() if w.requires_grad}
+
+    usual, usually = learned()
+    lean.install(model)
+    shared = []
+    once = lean.Way.read_once
+    monkeypatch.setattr(
+        lean.Way, "read_once", lambda *given: shared.append(given[-1]) or once(*given)
+    )
+    ours, here = learned()
+    torch.testing.assert_close(ours, usual, rtol=1e-4, atol=1e-4)
+    for name, gradient in usually.items():
+        scale = float(gradient.abs().max())
+        torch.testing.assert_close(here[name], gradient, rtol=1e-3, atol=1e-4 * scale, msg=name)
+    [begin] = shared
+    assert begin.length == cut and begin.first.tolist() == [0, 1]
+    assert begin.group.tolist() == [0, 1, 1, 0, 0, 1]
+
+
+def test_the_short_way_generates_from_equal_prompts_what_the_real_classes_do(responses):
+    model, _, asked, _ = responses
+    settings = dict(max_new_tokens=6, do_sample=False, output_logits=True)
+    settings |= dict(return_dict_in_generate=True, eos_token_id=-1)
+    usual = model.generate(**asked, **settings)
+    lean.install(model)
+    language = model.model.language_model
+    numbers, real = [], type(language).forward
+
+    def spy(own, **named):
+        numbers.append(len(named["inputs_embeds"]))
+        return real(own, **named)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(type(language), "forward", spy)
+        ours = model.generate(**asked, **settings)
+    assert numbers == [2, 6, 6, 6, 6, 6]
+    assert torch.equal(ours.sequences, usual.sequences)
+    torch.testing.assert_close(ours.logits, usual.logits, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.filterwarnings("ignore:.*gradient_checkpointing:FutureWarning")  # peft asks for it
+def test_what_is_dropped_by_chance_is_dropped_in_each_row_alone(responses):
+    from peft import LoraConfig, get_peft_model
+
+    model, rows, _, cut = responses
+    lean.install(model)
+    adapter = LoraConfig(r=4, lora_dropout=0.5, target_modules=["q_proj"], init_lora_weights=False)
+    taught = get_peft_model(model, adapter)
+    one, other = 0, 3  # of one prompt
+    for training in (True, False):
+        told = taught.train(training)(**rows, use_cache=False).logits[:, cut - 1]
+        assert torch.equal(told[one], told[other]) is not training
+
+
+def test_rows_are_alike_as_far_as_all_of_them_is_the_same():
+    draw = torch.Generator().manual_seed(0)
+    start, rest = torch.randn(2, 9, 8, generator=draw), torch.randn(4, 1, 8, generator=draw)
+    there, places = torch.ones(4, 10), torch.arange(10).expand(3, 4, 10)
+    rows = torch.cat([start[[1, 0, 0, 1]], rest], 1)
+    found = lean.alike(rows, there, places)
+    assert (found.length, found.first.tolist(), found.group.tolist()) == (9, [0, 1], [0, 1, 1, 0])
+    assert torch.equal(found.spread([rows[found.first, :9]])[0], rows[:, :9])
+    assert lean.alike(rows[:2], there[:2], places[:, :2]) is None
+    assert lean.alike(rows[:1], there[:1], places[:, :1]) is None
+    hidden = there.clone()
+    hidden[3, 0] = 0  # padding in one row only
+    assert lean.alike(rows, hidden, places) is None  # three beginnings of four rows save too little
+    rows[3, 1, 7] += 1  # where only a look at all values tells
+    assert lean.alike(rows, there, places) is None
+
+
 def test_fusing_without_a_compiler_is_refused_before_weights_are_read(tmp_path, monkeypatch, w2v):
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("CXX", raising=False)

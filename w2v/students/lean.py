@@ -4,14 +4,17 @@ The real classes walk through pictures one by one, and on a CPU their attention 
 of pictures are slow to learn through. These functions compute the same numbers from the same
 weights several times as fast, and ``torch.compile`` fuses them. ``Way.see`` holds where all
 pictures of a batch are squares of one size and every vision layer sees all of a picture,
-``Way.read`` where nothing is kept for tokens to come.
+``Way.read`` where nothing is kept for tokens to come. Rows that begin alike, as responses to one
+prompt do in GRPO, are read once as far as they are the same.
 """
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import types
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -22,6 +25,7 @@ torchvision_cpu.install()
 
 import torch  # noqa: E402
 from torch.nn import functional  # noqa: E402
+from transformers import DynamicCache  # noqa: E402
 from transformers.modeling_outputs import (  # noqa: E402
     BaseModelOutputWithPast,
     BaseModelOutputWithPooling,
@@ -90,6 +94,68 @@ def later(length: int, device: Any) -> torch.Tensor:
     return torch.ones(length, length, dtype=torch.bool, device=device).triu(1)
 
 
+# ── rows that begin alike ─────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True)
+class Alike:
+    """How rows begin, as those of GRPO do, which are several responses to each prompt.
+
+    Args:
+        length: Places that count as the beginning.
+        first: The rows of which each is the first to begin so, (beginnings,).
+        group: Of every row, which of these it begins as, (rows,).
+    """
+
+    length: int
+    first: torch.Tensor
+    group: torch.Tensor
+
+    def spread(self, made: Iterable[torch.Tensor]) -> list[torch.Tensor]:
+        """Return, for each row, what was made of its beginning."""
+        # Adds gradients up in one order on a CPU, where indexing does so in any (torch 2.13).
+        return [part.index_select(0, self.group) for part in made]
+
+
+WORTH = 0.6
+"""Most of the places, as a share, that reading beginnings once may leave to compute."""
+_MARKS = 4
+"""Values of a place by which rows are told apart at first."""
+
+
+def alike(told: torch.Tensor, there: torch.Tensor, places: torch.Tensor) -> Alike | None:
+    """Return how rows begin where reading beginnings once saves work, else None.
+
+    Beginnings are as long as saves most: of responses to a few prompts, as long as a prompt.
+
+    Args:
+        told: The embedded rows, (rows, length, width).
+        there: Whether a place is no padding, (rows, length).
+        places: Positions, (kinds, rows, length).
+    """
+    rows, length, _ = told.shape
+    if rows == 1:
+        return None
+    marks = [*told.detach()[..., :_MARKS].unbind(-1), there, *places]
+    same = torch.ones(rows, rows, length, dtype=torch.bool, device=told.device)
+    for mark in marks:
+        same &= mark.unsqueeze(1) == mark.unsqueeze(0)
+    so_far = same.logical_not_().cumsum(2, dtype=torch.int32) == 0
+    firsts = so_far.int().argmax(1)  # (rows, length): the first row that is alike up to here
+    own = torch.arange(rows, device=told.device).unsqueeze(1)
+    beginnings = (firsts == own).sum(0)
+    ends = torch.arange(1, length + 1, device=told.device)
+    left = beginnings * ends + rows * (length - ends)
+    least = int(left.argmin())
+    if int(left[least]) > WORTH * rows * length:
+        return None
+    first, group = firsts[:, least].unique(return_inverse=True)
+    cut = least + 1
+    if not torch.equal(told[:, :cut], told[first, :cut].index_select(0, group)):
+        return None  # the marks are those of another
+    return Alike(cut, first, group)
+
+
 # ── what is computed ──────────────────────────────────────────────────────────────────────────
 
 
@@ -101,6 +167,7 @@ class Way:
     """
 
     def __init__(self, *, compiled: bool = False) -> None:
+        self.compiled = compiled
         self._look, self._think = _look, _think
         if compiled:  # one layer is compiled, and serves for all
             # Parts of one layer are too small to be exchanged alone, and cutting it fails where
@@ -137,14 +204,50 @@ class Way:
             unseen: Whether a place (row) may not look at another (column), (length, length) or
                 (rows, 1, length, length); each sees one at least.
         """
-        halved = torch.is_autocast_enabled(told.device.type)
-        dtype = torch.get_autocast_dtype(told.device.type) if halved else told.dtype
-        added = torch.zeros_like(unseen, dtype=dtype).masked_fill(unseen, float("-inf"))
+        added = _added(unseen, told)
         states_after = []
         for layer in language.layers:
             told = self._think(layer, told, rotation, added)
             states_after.append(told)
         return *states_after[:-1], _norm(told, language.norm)
+
+    def read_once(
+        self,
+        language: Any,
+        told: torch.Tensor,
+        rotation: Rotation,
+        unseen: torch.Tensor,
+        begin: Alike,
+    ) -> torch.Tensor:
+        """Return the last of what ``read`` returns, computing but once how rows begin alike.
+
+        Args:
+            language: The language side.
+            told: The rows, (rows, length, width).
+            rotation: Of their places, each (rows, 1, length, head).
+            unseen: As for ``read``, (rows, 1, length, length).
+            begin: How the rows begin.
+        """
+        cut, first = begin.length, begin.first
+        start, rest = told[first, :cut], told[:, cut:]
+        cos, sin = rotation
+        turns = (cos[first, :, :cut], sin[first, :, :cut]), (cos[:, :, cut:], sin[:, :, cut:])
+        added = _added(unseen, told)
+        hidden = added[first, :, :cut, :cut], added[:, :, cut:]
+        for layer in language.layers:
+            start, *kept = _begin(layer, start, turns[0], hidden[0])
+            if rest.shape[1]:
+                rest = _go_on(layer, rest, turns[1], hidden[1], begin.spread(kept))
+        whole = torch.cat([*begin.spread([start]), rest], 1)
+        return _norm(whole, language.norm)
+
+
+def _added(unseen: torch.Tensor, told: torch.Tensor) -> torch.Tensor:
+    """Return what is added to scores: -inf where a place may not look, 0 elsewhere."""
+    device = told.device.type
+    halved = torch.is_autocast_enabled(device)
+    dtype = torch.get_autocast_dtype(device) if halved else told.dtype
+    return torch.zeros_like(unseen, dtype=dtype).masked_fill(unseen, float("-inf"))
 
 
 def _look(block: Any, told: torch.Tensor, rotation: Rotation) -> torch.Tensor:
@@ -152,46 +255,83 @@ def _look(block: Any, told: torch.Tensor, rotation: Rotation) -> torch.Tensor:
     number, length, _ = told.shape
     heads = block.attn.num_heads
     parts = block.attn.qkv(_norm(told, block.norm1)).view(number, length, 3, heads, -1)
-    told = told + block.attn.proj(_attend(parts.permute(2, 0, 3, 1, 4).unbind(0), rotation))
+    query, key, value = parts.permute(2, 0, 3, 1, 4).unbind(0)
+    query, key = _turn(query, key, rotation, value.dtype)
+    told = told + block.attn.proj(_gather(query, key, value))
     return told + _mix(_norm(told, block.norm2), block.mlp)
 
 
 def _think(layer: Any, told: torch.Tensor, rotation: Rotation, added: torch.Tensor) -> torch.Tensor:
     """Return what a layer of the language side makes of (rows, length, width)."""
+    return _begin(layer, told, rotation, added)[0]
+
+
+def _begin(
+    layer: Any, told: torch.Tensor, rotation: Rotation, added: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return what a layer makes of how rows begin, and its keys and values for ``_go_on``."""
+    query, key, value = _parts(layer, told, rotation)
+    return _finish(layer, told, _gather(query, key, value, added)), key, value
+
+
+def _go_on(
+    layer: Any,
+    told: torch.Tensor,
+    rotation: Rotation,
+    added: torch.Tensor,
+    before: Sequence[torch.Tensor],
+) -> torch.Tensor:
+    """Return what a layer makes of how rows go on, who may look at keys and values before."""
+    query, *own = _parts(layer, told, rotation)
+    key, value = (torch.cat(both, 2) for both in zip(before, own, strict=True))
+    return _finish(layer, told, _gather(query, key, value, added))
+
+
+def _parts(layer: Any, told: torch.Tensor, rotation: Rotation) -> tuple[torch.Tensor, ...]:
+    """Return queries, keys and values, each (rows, heads, length, head)."""
     rows, length, _ = told.shape
     attention = layer.self_attn
     states = _norm(told, layer.input_layernorm)
-    parts = [
+    query, key, value = (
         project(states).view(rows, length, -1, attention.head_dim).transpose(1, 2)
         for project in (attention.q_proj, attention.k_proj, attention.v_proj)
-    ]
-    told = told + attention.o_proj(_attend(parts, rotation, added))
+    )
+    return *_turn(query, key, rotation, value.dtype), value
+
+
+def _finish(layer: Any, told: torch.Tensor, gathered: torch.Tensor) -> torch.Tensor:
+    told = told + layer.self_attn.o_proj(gathered)
     return told + _mix(_norm(told, layer.post_attention_layernorm), layer.mlp)
 
 
-def _attend(
-    parts: Sequence[torch.Tensor], rotation: Rotation, added: torch.Tensor | None = None
+def _turn(
+    query: torch.Tensor, key: torch.Tensor, rotation: Rotation, dtype: torch.dtype
+) -> tuple[torch.Tensor, torch.Tensor]:
+    return _rotate(query.float(), *rotation).to(dtype), _rotate(key.float(), *rotation).to(dtype)
+
+
+def _gather(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, added: torch.Tensor | None = None
 ) -> torch.Tensor:
     """Return what heads gather, as (batch, length, width).
 
     Args:
-        parts: Queries, keys and values, each (batch, heads, length, head).
-        rotation: Of the places.
+        query: (batch, heads, length, head), rotated.
+        key: (batch, heads or a part of them, places, head), rotated.
+        value: As many.
         added: To the scores: -inf where a place (row) may not look (column), 0 elsewhere.
     """
-    query, key, value = parts
-    query, key = (_rotate(part.float(), *rotation).to(value.dtype) for part in (query, key))
     batch, heads, length, head = query.shape
     if heads > key.shape[1]:
         groups = heads // key.shape[1]
         key, value = (part.repeat_interleave(groups, 1) for part in (key, value))
     # Written out: the fused kernel for a CPU takes several times as long to go backwards.
-    query, key, value = (part.reshape(batch * heads, length, head) for part in (query, key, value))
+    query, key, value = (part.reshape(batch * heads, -1, head) for part in (query, key, value))
     query, key = query * head**-0.5, key.transpose(1, 2)
     if added is None:
         scores = torch.bmm(query, key)
     else:
-        every = added.expand(batch, heads, length, length).reshape(-1, length, length)
+        every = added.expand(batch, heads, length, -1).reshape(batch * heads, length, -1)
         scores = torch.baddbmm(every, query, key)
     gathered = torch.bmm(scores.softmax(-1), value)
     return gathered.view(batch, heads, length, head).transpose(1, 2).flatten(2)
@@ -252,7 +392,7 @@ def _see(visual: Any, hidden_states: torch.Tensor, grid_thw: torch.Tensor, **nam
 
 def _digest(picture: torch.Tensor) -> bytes:
     values = picture.detach().contiguous().view(torch.uint8).cpu().numpy()
-    return hashlib.blake2b(values, digest_size=16).digest()
+    return hashlib.sha256(values).digest()  # of those that do, the fastest on recent processors
 
 
 class Album:
@@ -312,25 +452,71 @@ def _read(
     use_cache: bool | None = None,
     **named: Any,
 ) -> Any:
-    keeps = use_cache is not False or past_key_values is not None or language.gradient_checkpointing
-    asked = named.get("output_hidden_states") or named.get("output_attentions")
+    usual: dict[str, Any] = {
+        **named,
+        "input_ids": input_ids,
+        "attention_mask": attention_mask,
+        "position_ids": position_ids,
+        "past_key_values": past_key_values,
+        "inputs_embeds": inputs_embeds,
+        "use_cache": use_cache,
+    }
+    real = functools.partial(type(language).forward, language, **usual)
     if (
-        keeps
-        or asked
+        named.get("output_hidden_states")
+        or named.get("output_attentions")
+        or language.gradient_checkpointing
         or inputs_embeds is None
         or not isinstance(attention_mask, torch.Tensor)
         or attention_mask.ndim != 2
         or position_ids is None
         or position_ids.ndim != 3
     ):
-        named |= {"input_ids": input_ids, "inputs_embeds": inputs_embeds, "use_cache": use_cache}
-        named |= {"attention_mask": attention_mask, "position_ids": position_ids}
-        return type(language).forward(language, past_key_values=past_key_values, **named)
-    cos, sin = language.rotary_emb(inputs_embeds, position_ids[-3:])
+        return real()
+    if past_key_values is not None or use_cache is not False:
+        begins = isinstance(past_key_values, DynamicCache) and not past_key_values.get_seq_length()
+        return _read_to_go_on(language, usual) if begins else real()
+    places = position_ids.expand(-1, len(inputs_embeds), -1)
+    cos, sin = language.rotary_emb(inputs_embeds, places[-3:])
     rotation = cos.unsqueeze(1), sin.unsqueeze(1)
     unseen = later(inputs_embeds.shape[1], inputs_embeds.device)
     itself = torch.eye(len(unseen), dtype=torch.bool, device=unseen.device)
     # padding sees itself, so that no row of scores is empty
     unseen = unseen | ~attention_mask.bool()[:, None, None, :] & ~itself
-    states = language.way.read(language, inputs_embeds, rotation, unseen)
-    return BaseModelOutputWithPast(last_hidden_state=states[-1])
+    begin = _beginnings(language, inputs_embeds, attention_mask, places)
+    if begin is None:
+        told = language.way.read(language, inputs_embeds, rotation, unseen)[-1]
+    else:
+        told = language.way.read_once(language, inputs_embeds, rotation, unseen, begin)
+    return BaseModelOutputWithPast(last_hidden_state=told)
+
+
+def _beginnings(language: Any, *rows: torch.Tensor) -> Alike | None:
+    """Return what ``alike`` does, but None where parts are left out by chance, row by row.
+
+    And None where layers are compiled: to compile two more functions takes longer than most runs
+    of GRPO would win.
+    """
+    drops = language.training and any(
+        isinstance(part, torch.nn.Dropout) and part.p > 0 for part in language.modules()
+    )
+    return None if drops or language.way.compiled else alike(*rows)
+
+
+def _read_to_go_on(language: Any, usual: dict[str, Any]) -> Any:
+    """Let the real class read rows that will go on, those that are the same but once."""
+    told, there, cache = (
+        usual[name] for name in ("inputs_embeds", "attention_mask", "past_key_values")
+    )
+    places = usual["position_ids"].expand(-1, len(told), -1)
+    begin = _beginnings(language, told, there, places)
+    if begin is None or begin.length < told.shape[1]:
+        return type(language).forward(language, **usual)
+    one, kept = begin.first, DynamicCache(config=language.config)
+    once = usual | {"inputs_embeds": told[one], "attention_mask": there[one]}
+    once |= {"position_ids": places[:, one], "past_key_values": kept}
+    made = type(language).forward(language, **once)
+    for number, layer in enumerate(kept.layers):
+        cache.update(*begin.spread((layer.keys, layer.values)), number)
+    [hidden] = begin.spread([made.last_hidden_state])
+    return BaseModelOutputWithPast(last_hidden_state=hidden, past_key_values=cache)

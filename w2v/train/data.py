@@ -326,7 +326,7 @@ class _Take:
         room: Bytes that the pictures opened last may take together.
     """
 
-    def __init__(self, room: int = 256 << 20) -> None:
+    def __init__(self, room: int = 512 << 20) -> None:
         self.room = room
         self.kept: OrderedDict[str, Image.Image] = OrderedDict()
 
