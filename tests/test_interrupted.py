@@ -52,6 +52,11 @@ def whole(tmp_path_factory):
     return out, content(folder / "d")
 
 
+def test_ctrl_c_in_code_made_from_text_ends_as_elsewhere(tmp_path):
+    (tmp_path / "plugin.py").write_text('exec("raise KeyboardInterrupt")')
+    assert run(["--plugin", "plugin.py", "doctor"], tmp_path)[0] == 130
+
+
 def test_killed_at_random_moments_and_run_again_nothing_differs(whole, tmp_path):
     chance = random.Random(20)
     kills = 0

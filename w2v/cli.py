@@ -168,9 +168,10 @@ def main() -> None:
         sys.exit(errors.FAILED)  # nobody to tell anything
     try:
         code = cli.main(standalone_mode=False)
-    except click.exceptions.Abort:
-        code = errors.CTRL_C
-    except KeyboardInterrupt:
+    except (click.exceptions.Abort, KeyboardInterrupt):
+        # Where it met code that was made from text, as dataclasses are, CPython (3.11) would end
+        # a -m run by the signal, though it was caught, unless such code runs again.
+        exec("")
         code = errors.CTRL_C
     except click.ClickException as error:
         error.show()
