@@ -975,72 +975,30 @@ def test_the_short_way_sees_what_the_real_classes_see(sizes, tmp_path):
         torch.testing.assert_close(here[name], gradient, rtol=1e-3, atol=1e-4, msg=name)
 
 
-@pytest.mark.parametrize("side", ["left", "right"])
-def test_the_short_way_reads_what_the_real_classes_read(side, tmp_path):
-    from w2v.students import lean
-
-    folder = tiny.build(tmp_path, width=64, vision_width=64, vision_layers=1, layers=2)
+def small(folder):
+    """Return a small model of the real classes, without the short way, and its processor."""
+    tiny.build(folder, width=64, vision_width=64, vision_layers=1, layers=2)
     model = hf.AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32)
-    processor = hf.AutoProcessor.from_pretrained(folder)
+    return model, hf.AutoProcessor.from_pretrained(folder)
+
+
+def prompts(processor, order, side):
+    """Return a batch of two prompts, of two pictures and of one, in this order."""
     draw = np.random.default_rng(0)
-    frames = [Image.fromarray(draw.integers(256, size=(112, 112, 3), dtype=np.uint8))] * 3
+    frame = Image.fromarray(draw.integers(256, size=(112, 112, 3), dtype=np.uint8))
     mark = "<|vision_start|><|image_pad|><|vision_end|>"
     texts = [f"{mark}{mark} turn left 30 degrees", f"{mark} no"]  # of two lengths
-    asked = processor(
-        images=[frames[:2], frames[2:]],
-        text=texts,
+    return processor(
+        images=[[frame] * (2 - n) for n in order],
+        text=[texts[n] for n in order],
         padding=True,
         padding_side=side,
         return_tensors="pt",
     )
-    there = asked["attention_mask"].bool()
-
-    def learned():
-        model.zero_grad()
-        logits = model(**asked, use_cache=False).logits[there]
-        logits.pow(2).sum().backward()
-        weights = dict(model.named_parameters())
-        return logits.detach(), {n: w.grad.clone() for n, w in weights.items() if w.requires_grad}
-
-    usual, usually = learned()
-    lean.install(model)
-    ours, here = learned()
-    torch.testing.assert_close(ours, usual, rtol=1e-4, atol=1e-4)
-    for name, gradient in usually.items():
-        scale = float(gradient.abs().max())
-        torch.testing.assert_close(here[name], gradient, rtol=1e-3, atol=1e-4 * scale, msg=name)
-    hidden = model(**asked, use_cache=False, output_hidden_states=True).hidden_states
-    assert len(hidden) == 3  # what only the real classes tell is still told
 
 
-@pytest.fixture
-def responses(tmp_path):
-    """A small model, and what GRPO reads: three responses to each of two prompts, mixed."""
-    folder = tiny.build(tmp_path, width=64, vision_width=64, vision_layers=1, layers=2)
-    model = hf.AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32)
-    processor = hf.AutoProcessor.from_pretrained(folder)
-    draw = np.random.default_rng(0)
-    frames = [Image.fromarray(draw.integers(256, size=(112, 112, 3), dtype=np.uint8))] * 3
-    mark = "<|vision_start|><|image_pad|><|vision_end|>"
-    prompts = [(f"{mark}{mark} how did the camera turn", frames[:2]), (f"{mark} no", frames[2:])]
-    said = ["left 30", "left", "right", "right 0.4", "no", "yes left 7"]
-    order = [3, 0, 4, 1, 5, 2]
-    asked = processor(
-        images=[prompts[n % 2][1] for n in order],
-        text=[prompts[n % 2][0] for n in order],
-        padding=True,
-        padding_side="left",
-        return_tensors="pt",
-    )
-    cut = asked["input_ids"].shape[1]
-    more = processor.tokenizer(said, padding=True, padding_side="right", return_tensors="pt")
-    whole = {name: torch.cat([asked[name], more[name]], 1) for name in more}
-    kinds = torch.nn.functional.pad(asked["mm_token_type_ids"], (0, more["input_ids"].shape[1]))
-    return model, asked | whole | {"mm_token_type_ids": kinds}, asked, cut
-
-
-def test_the_short_way_reads_once_how_responses_begin(responses, monkeypatch):
-    model, rows, _, cut = responses
+def learns_alike(model, rows):
+    """Assert that the short way, which is installed, says and learns what the real classes do."""
     there = rows["attention_mask"].bool()
 
     def learned():
@@ -1052,16 +1010,43 @@ def test_the_short_way_reads_once_how_responses_begin(responses, monkeypatch):
 
     usual, usually = learned()
     lean.install(model)
-    shared = []
-    once = lean.Way.read_once
-    monkeypatch.setattr(
-        lean.Way, "read_once", lambda *given: shared.append(given[-1]) or once(*given)
-    )
     ours, here = learned()
     torch.testing.assert_close(ours, usual, rtol=1e-4, atol=1e-4)
     for name, gradient in usually.items():
         scale = float(gradient.abs().max())
         torch.testing.assert_close(here[name], gradient, rtol=1e-3, atol=1e-4 * scale, msg=name)
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_the_short_way_reads_what_the_real_classes_read(side, tmp_path):
+    model, processor = small(tmp_path)
+    asked = prompts(processor, [0, 1], side)
+    learns_alike(model, asked)
+    hidden = model(**asked, use_cache=False, output_hidden_states=True).hidden_states
+    assert len(hidden) == 3  # what only the real classes tell is still told
+
+
+@pytest.fixture
+def responses(tmp_path):
+    """A small model, and what GRPO reads: three responses to each of two prompts, mixed."""
+    model, processor = small(tmp_path)
+    asked = prompts(processor, [1, 0, 0, 1, 1, 0], "left")
+    said = ["left 30", "left", "right", "right 0.4", "no", "yes left 7"]
+    more = processor.tokenizer(said, padding=True, padding_side="right", return_tensors="pt")
+    whole = {name: torch.cat([asked[name], more[name]], 1) for name in more}
+    kinds = torch.nn.functional.pad(asked["mm_token_type_ids"], (0, more["input_ids"].shape[1]))
+    cut = asked["input_ids"].shape[1]
+    return model, asked | whole | {"mm_token_type_ids": kinds}, asked, cut
+
+
+def test_the_short_way_reads_once_how_responses_begin(responses, monkeypatch):
+    model, rows, _, cut = responses
+    shared = []
+    once = lean.Way.read_once
+    monkeypatch.setattr(
+        lean.Way, "read_once", lambda *given: shared.append(given[-1]) or once(*given)
+    )
+    learns_alike(model, rows)
     [begin] = shared
     assert begin.length == cut and begin.first.tolist() == [0, 1]
     assert begin.group.tolist() == [0, 1, 1, 0, 0, 1]
@@ -1083,7 +1068,9 @@ def test_the_short_way_generates_from_equal_prompts_what_the_real_classes_do(res
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(type(language), "forward", spy)
         ours = model.generate(**asked, **settings)
-    assert numbers == [2, 6, 6, 6, 6, 6]
+        language.way.compiled = True  # then nothing is shared
+        model.generate(**asked, **settings | dict(max_new_tokens=1))
+    assert numbers == [2, 6, 6, 6, 6, 6, 6]
     assert torch.equal(ours.sequences, usual.sequences)
     torch.testing.assert_close(ours.logits, usual.logits, rtol=1e-4, atol=1e-4)
 

@@ -30,7 +30,7 @@ GENERATION = ("image_tokens", "max_new_tokens", "dtype", "temperature", "seed", 
 """What two runs must have in common to be compared; weights and family may differ."""
 
 WINDOW = 15
-"""Batches among which questions change places; odd, so that shards do not get one kind each."""
+"""Batches among which questions change places; odd, so that 2, 4 or 8 shards get all kinds."""
 
 
 class StudentFailed(W2VError):

@@ -5,7 +5,7 @@ of pictures are slow to learn through. These functions compute the same numbers 
 weights several times as fast, and ``torch.compile`` fuses them. ``Way.see`` holds where all
 pictures of a batch are squares of one size and every vision layer sees all of a picture,
 ``Way.read`` where nothing is kept for tokens to come. Rows that begin alike, as responses to one
-prompt do in GRPO, are read once as far as they are the same.
+prompt do in GRPO, are read once as far as they are the same, where nothing is fused.
 """
 
 from __future__ import annotations
