@@ -1,6 +1,8 @@
 """Several processes: the same lines, counts and errors as one makes, and nothing left behind."""
 
+import collections
 import json
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -10,8 +12,12 @@ from pathlib import Path
 
 import pytest
 
+from w2v import stream, validating
+from w2v.checks import w2v_checks
 from w2v.errors import W2VError
-from w2v.workers import SMALL, Workers
+from w2v.kinds import Problem, RowCheck
+from w2v.records import Message, Question
+from w2v.workers import BATCH, SMALL, Workers
 
 sys.path.insert(0, str(Path(__file__).parent / "benchmarks"))
 import trees
@@ -37,6 +43,19 @@ def test_messages_that_fill_a_pipe_both_ways_do_not_wait_for_each_other():
     items = [bytes([k]) * SMALL * 40 for k in range(12)]
     with Workers(lambda item: item, 2) as workers:
         assert [made for _, made in workers.map(items)] == items
+
+
+def test_messages_that_fill_a_pipe_keep_all_workers_busy():
+    together = multiprocessing.get_context("fork").Barrier(2)
+
+    def meet(item):
+        if item[0] % BATCH == 0:
+            together.wait(timeout=20)  # breaks where the other worker has nothing to do
+        return item[0]
+
+    items = [bytes([k]) * SMALL for k in range(6 * BATCH)]
+    with Workers(meet, 2) as workers:
+        assert [made for _, made in workers.map(items)] == list(range(6 * BATCH))
 
 
 def test_a_worker_that_dies_is_named_and_the_others_end():
@@ -141,3 +160,122 @@ def test_a_reader_may_leave_early(tree):
     command = f"{sys.executable} -m w2v build-tasks {tree} --root {tree} -q --workers 2 | head -1"
     done = subprocess.run(["bash", "-c", command], capture_output=True)
     assert done.stdout.startswith(b'{"kind":"question"') and done.stderr == b""
+
+
+# ── validate ──────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture(scope="module")
+def questions(tree):
+    """A file of questions, one in nineteen with a wrong answer, one in fifty asked again."""
+    lines = run(tree, 1)[1].decode().splitlines()
+    file = tree.parent / "questions.jsonl"
+    with open(file, "w", encoding="utf-8") as out:
+        for k, line in enumerate(lines):
+            if k % 19 == 7:
+                told = json.loads(line)
+                told["answer"] = told["messages"][-1]["content"] = "[1, 2, 3, 4]"
+                line = json.dumps(told)
+            out.write(line + "\n")
+            if k % 50 == 0:
+                out.write(line + "\n")
+    return file
+
+
+def validated(questions, number, *options):
+    """Return all that a run of validate leaves behind but how long it took."""
+    report, rejects = questions.with_name("report.json"), questions.with_name("rejects.jsonl")
+    checks = ("grammar", "boxes", "moves", "geometry", "duplicates", "leaks", "balance")
+    command = [sys.executable, "-m", "w2v", "validate", questions.name, "--balance", "none"]
+    command += [f"--check={name}" for name in checks]
+    command += ["--report", report.name, "--rejects", rejects.name, "--max-rejects", "1"]
+    done = subprocess.run(
+        [*command, "--workers", str(number), *options], cwd=questions.parent, capture_output=True
+    )
+    told = json.loads(report.read_text())
+    del told["seconds"]
+    return done.returncode, done.stdout, done.stderr, told, rejects.read_text()
+
+
+@pytest.mark.parametrize("options", [[], ["--shard", "1/3"], ["--limit", "400"]], ids=" ".join)
+def test_any_number_of_workers_finds_the_same(questions, options):
+    one = validated(questions, 1, *options)
+    told = one[3]
+    if not options:  # a shard and the first few rows may hold no row twice
+        assert told["dropped"]["duplicates: duplicate"] > 0
+    assert sum(n for reason, n in told["dropped"].items() if reason.startswith("grammar")) > 1
+    assert sum(task["agreed"] for task in told["checks"]["geometry"].values()) > 10
+    assert validated(questions, 2, *options) == validated(questions, 3, *options) == one
+
+
+def asked(number):
+    """Return so many questions, each of a scene of its own."""
+    said = (Message(role="user", content="Which way?"), Message(role="assistant", content="left"))
+    return [
+        Question(id=f"q{k}", task_type="T", images=(), messages=said, answer="left", scene=f"s{k}")
+        for k in range(number)
+    ]
+
+
+class Odd:
+    """Counts all rows and rejects each third; ``wrong`` breaks it."""
+
+    def __init__(self, wrong=""):
+        self.tally, self.wrong = collections.Counter(), wrong
+
+    def row(self, question):
+        self.tally["seen"] += 1
+        if question.id == self.wrong:
+            raise ValueError(f"cannot look at {question.id}")
+        return Problem(reason="third") if int(question.id[1:]) % 3 == 0 else None
+
+    def whole(self, kept):
+        raise NotImplementedError
+
+
+class InOrder:
+    """Remembers the rows it sees, so that no other process may look at them."""
+
+    def __init__(self):
+        self.seen = []
+
+    def row(self, question):
+        self.seen.append(question.id)
+        return None
+
+    def whole(self, kept):
+        raise NotImplementedError
+
+
+def judged(checks, number):
+    settings = stream.Settings(quiet=True)
+    stage = stream.Stage(name="validate", settings=settings, out=sys.stderr)
+    return stage, validating.rows(stage, asked(40), checks, number)
+
+
+def test_checks_that_remember_see_what_is_left_in_order():
+    odd, after = Odd(), InOrder()
+    stage, kept = judged({"odd": odd, "after": after}, 2)
+    left = [f"q{k}" for k in range(40) if k % 3]
+    assert [question.id for question in kept] == after.seen == left
+    assert odd.tally == {"seen": 40}
+    assert (stage.inputs, stage.dropped) == (40, {"odd: third": 14})
+
+
+def test_a_check_after_one_that_remembers_is_not_shared():
+    first, odd = InOrder(), Odd()
+    assert [question.id for question in judged({"first": first, "odd": odd}, 2)[1]] == [
+        f"q{k}" for k in range(40) if k % 3
+    ]
+    assert first.seen == [f"q{k}" for k in range(40)] and odd.tally == {"seen": 40}
+
+
+def test_a_check_that_breaks_in_a_worker_tells_its_own_error():
+    with pytest.raises(ValueError, match="cannot look at q31"):
+        judged({"odd": Odd("q31")}, 2)
+
+
+def test_the_checks_of_single_rows_are_shared():
+    made = {name: offer.make() for name, offer in w2v_checks().items()}
+    shared = {name for name, check in made.items() if isinstance(check, RowCheck)}
+    assert shared == {"grammar", "images", "boxes", "moves", "geometry", "contamination"}

@@ -7,6 +7,7 @@ z-depth in meters, float32, 0 where unknown. A right turn is a positive yaw.
 
 from __future__ import annotations
 
+import collections
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
@@ -224,6 +225,17 @@ class Check(Protocol):
     def whole(self, kept: Iterable[Question]) -> Verdict:
         """Judge the questions that were kept; called once, after the last row."""
         ...
+
+
+@runtime_checkable
+class RowCheck(Check, Protocol):
+    """A check of single questions: what one ``row`` finds hangs on no other question.
+
+    Several processes may share its rows, so it keeps nothing of them but in ``tally``, which is
+    emptied and added up between them; ``whole`` goes by that and by the questions kept.
+    """
+
+    tally: collections.Counter[Any]
 
 
 @dataclass(frozen=True, slots=True)

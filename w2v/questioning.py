@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import itertools
 import operator
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from w2v import bundles, stream
+from w2v import bundles, stream, workers
 from w2v.records import Clip
 from w2v.stream import Stage
 
@@ -34,17 +32,14 @@ def ask_lines(stage: Stage, makers: Sequence[Task], path: str) -> None:
             _ask(stage, makers, scene)
 
 
-def ask_tree(
-    stage: Stage, makers: Sequence[Task], path: str, least: int = 1, most: int = 1
-) -> None:
+def ask_tree(stage: Stage, makers: Sequence[Task], path: str, processes: int | None = 1) -> None:
     """Ask about the bundles of a tree; what comes out does not depend on the number of processes.
 
     Args:
         stage: Where questions go; its limit and shard count folders of bundles, that is scenes.
         makers: The tasks.
         path: The tree.
-        least: Processes to start whatever there is to do.
-        most: Processes to start where there is enough to do.
+        processes: How many to start; None: as many as there is enough to do for.
     """
     tree = bundles.Tree(path, stage.settings.root)
     stage.unit = "scenes"
@@ -54,8 +49,7 @@ def ask_tree(
             _ask(stage, makers, scene)
 
     groups = stream.take(tree.groups(), stage.settings.shard, stage.settings.limit)
-    groups, useful = _weighed(groups, most)
-    number = max(least, useful) if sys.platform == "linux" else 1  # others cannot fork safely
+    groups, number = workers.enough(groups, ENOUGH, processes)
     with _few_collections():
         if number > 1:
             _ask_together(stage, ask, groups, number)
@@ -68,13 +62,12 @@ def _ask_together(
     stage: Stage, ask: Callable[[Stage, list[str]], None], groups: Iterator[list[str]], number: int
 ) -> None:
     """Let several processes ask, and write what they made, in order."""
-    from w2v.workers import Workers  # and with it multiprocessing
 
     def share(folders: list[str]) -> stream.Share | None:
         return stage.share(lambda alone: ask(alone, folders))
 
-    with Workers(share, number) as workers:
-        for folders, made in stage.progress(workers.map(groups)):
+    with workers.Workers(share, number) as several:
+        for folders, made in stage.progress(several.map(groups)):
             if made is None:
                 ask(stage, folders)
             else:
@@ -84,16 +77,6 @@ def _ask_together(
 def _ask(stage: Stage, makers: Sequence[Task], scene: list[Clip]) -> None:
     stage.inputs += len(scene)
     stage.write(*(question for make in makers for question in make(scene, stage.drop)))
-
-
-def _weighed(groups: Iterator[list[str]], most: int) -> tuple[Iterator[list[str]], int]:
-    """Return the groups as they were, and how many processes they can keep busy, up to most."""
-    seen: list[list[str]] = []
-    number = 0
-    while number < most * ENOUGH and (group := next(groups, None)):
-        seen.append(group)
-        number += len(group)
-    return itertools.chain(seen, groups), min(most, number // ENOUGH)
 
 
 @contextlib.contextmanager

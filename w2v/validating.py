@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import inspect
+import itertools
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from w2v import formats, paths
+from w2v import formats, paths, workers
 from w2v import split as parts
 from w2v.errors import BadRecord, MissingPackage
-from w2v.kinds import Check
+from w2v.kinds import Check, RowCheck
 from w2v.plugins import Spec, parse_spec
 from w2v.records import Question
 from w2v.stream import Stage, dumps, line, write_atomic
@@ -20,6 +21,10 @@ from w2v.stream import Stage, dumps, line, write_atomic
 DEFAULT = ("grammar", "images", "boxes", "moves", "geometry", "duplicates", "leaks", "balance")
 OPTIONAL = ("blind",)
 """Run by default too where the package it needs is installed."""
+ENOUGH = 1000
+"""Questions that are worth a process."""
+TOGETHER = 200
+"""Questions of one scene that a process takes at a time: they share pictures and bundles."""
 
 
 def build_checks(specs: tuple[Spec, ...], root: Path, stage: Stage) -> dict[str, Check]:
@@ -57,20 +62,88 @@ def question_of(line: dict[str, Any]) -> Question:
     return Question.from_json(line)
 
 
-def rows(stage: Stage, questions: Iterable[Question], checks: dict[str, Check]) -> list[Question]:
-    """Return the questions that no check rejects; each other is dropped for its first problem."""
+def rows(
+    stage: Stage,
+    questions: Iterable[Question],
+    checks: dict[str, Check],
+    processes: int | None = 1,
+) -> list[Question]:
+    """Return the questions that no check rejects; each other is dropped for its first problem.
+
+    Checks of single questions that come before all others are shared among processes.
+
+    Args:
+        stage: Where rejects are counted.
+        questions: In the order in which checks see them; what is kept stays in it.
+        checks: By name, in order.
+        processes: How many to start; None: as many as there is enough to do for.
+    """
+    alone: dict[str, RowCheck] = {}
+    for name, check in checks.items():
+        if not isinstance(check, RowCheck):
+            break
+        alone[name] = check
+    rest = {name: check for name, check in checks.items() if name not in alone}
+    groups, number = workers.enough(_neighbours(questions), ENOUGH, processes)
+    if number > 1 and alone:
+        found = _found_together(groups, alone, number)
+    else:
+        found = ((question, _first(question, alone)) for group in groups for question in group)
     kept = []
-    for question in stage.progress(questions):
+    for question, first in stage.progress(found):
         stage.inputs += 1
-        for name, check in checks.items():
-            problem = check.row(question)
-            if problem is not None:
-                stage.drop(f"{name}: {problem.reason}")
-                stage.reject(f"{name}: {problem.reason}", problem.detail, question.id)
-                break
+        if rejected := first or _first(question, rest):
+            reason, detail = rejected
+            stage.drop(reason)
+            stage.reject(reason, detail, question.id)
         else:
             kept.append(question)
     return kept
+
+
+def _neighbours(questions: Iterable[Question]) -> Iterator[list[Question]]:
+    """Yield the questions in runs of one scene, but not too many at a time."""
+    for _, scene in itertools.groupby(questions, lambda question: question.scene):
+        while run := list(itertools.islice(scene, TOGETHER)):
+            yield run
+
+
+Rejected = tuple[str, str]
+"""Why a question is left out: the check and its word for the count, and a sentence."""
+
+
+def _first(question: Question, checks: Mapping[str, Check]) -> Rejected | None:
+    """Return the first problem that a check has with a question."""
+    for name, check in checks.items():
+        problem = check.row(question)
+        if problem is not None:
+            return f"{name}: {problem.reason}", problem.detail
+    return None
+
+
+def _found_together(
+    groups: Iterator[list[Question]], checks: Mapping[str, RowCheck], number: int
+) -> Iterator[tuple[Question, Rejected | None]]:
+    """Yield each question with its first problem, as several processes find them."""
+
+    def look(group: list[Question]) -> tuple[list[Rejected | None], dict[str, Counter[Any]]] | None:
+        for check in checks.values():
+            check.tally.clear()
+        try:
+            problems = [_first(question, checks) for question in group]
+        except Exception:  # noqa: BLE001  here it fails again, where it is told
+            return None
+        return problems, {name: check.tally.copy() for name, check in checks.items()}
+
+    with workers.Workers(look, number) as several:
+        for group, made in several.map(groups):
+            if made is None:
+                yield from ((question, _first(question, checks)) for question in group)
+                continue
+            problems, tallies = made
+            for name, tally in tallies.items():
+                checks[name].tally.update(tally)
+            yield from zip(group, problems, strict=True)
 
 
 def balanced(

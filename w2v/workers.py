@@ -6,23 +6,55 @@ import collections
 import contextlib
 import gc
 import itertools
-import multiprocessing
+import os
 import pickle
 import signal
-from collections.abc import Callable, Iterable, Iterator
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sized
 from typing import Any, Generic, Self, TypeVar
 
 from w2v.errors import W2VError
 
 T = TypeVar("T")
 R = TypeVar("R")
+G = TypeVar("G", bound=Sized)
 
+MOST = 8
+"""Processes that one can keep up with, which writes what they make."""
 BATCH = 4
 """Items that travel together, since a message costs as much as some work."""
 STOPS = {signal.SIGINT, signal.SIGTERM, signal.SIGUSR1}
 """What tells a stage to stop, often with all its processes at once."""
 SMALL = 1 << 14
 """Bytes of a message that fit into a pipe whose other end is not read."""
+
+
+def cores() -> int:
+    """Return how many processors this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def enough(groups: Iterator[G], each: int, asked: int | None = None) -> tuple[Iterator[G], int]:
+    """Return the groups as they were, and how many processes to start for what is in them.
+
+    Args:
+        groups: What is to be shared; only the first are looked at.
+        each: How much in groups is worth a process.
+        asked: How many the user wants whatever there is to do; None: as many as are worth it.
+    """
+    if sys.platform != "linux":
+        return groups, 1  # others cannot fork safely
+    if asked is not None:
+        return groups, asked
+    most = min(cores(), MOST)
+    seen: list[G] = []
+    size = 0
+    while size < most * each and (group := next(groups, None)) is not None:
+        seen.append(group)
+        size += len(group)
+    return itertools.chain(seen, groups), max(1, min(most, size // each))
 
 
 class Workers(Generic[T, R]):
@@ -53,6 +85,8 @@ class Workers(Generic[T, R]):
         return self
 
     def _start(self) -> None:
+        import multiprocessing  # costs a light stage more than it may need
+
         copies = multiprocessing.get_context("fork")
         ours, theirs = copies.Pipe()
         process = copies.Process(target=_serve, args=(self._work, theirs, ours), daemon=True)
@@ -82,11 +116,12 @@ class Workers(Generic[T, R]):
         turns = itertools.cycle(self._pipes)
         source = iter(items)
         while batch := list(itertools.islice(source, BATCH)):
-            message = pickle.dumps(batch)
+            message, pipe = pickle.dumps(batch), next(turns)
             # What may not fit is sent only to a worker that reads, or both would wait to be read.
-            while len(waiting) == 2 * self._number or (waiting and len(message) > SMALL):
+            while len(waiting) == 2 * self._number or (
+                len(message) > SMALL and any(busy is pipe for busy, _ in waiting)
+            ):
                 yield from _receive(*waiting.popleft())
-            pipe = next(turns)
             with contextlib.suppress(OSError):  # it died, as will be seen on receiving
                 pipe.send_bytes(message)
             waiting.append((pipe, batch))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import functools
 import os
 from collections.abc import Callable, Iterable, Iterator
@@ -22,7 +23,8 @@ class Contamination:
 
     def __init__(self, root: Path, against: Path | None, distance: int) -> None:
         self.root, self.against, self.distance = root, against, distance
-        self.unreadable = self.matched = 0
+        self.tally: collections.Counter[str] = collections.Counter()
+        self.unreadable = 0
         self._files: list[Path] = []
         self._hashes = np.zeros(0, dtype=np.uint64)
         self._like: Callable[[str], tuple[Path, int] | None]
@@ -34,7 +36,7 @@ class Contamination:
         """Return a problem for a question that shows a picture of the benchmark."""
         for name in question.images if self.against else ():
             if found := self._like(name):
-                self.matched += 1
+                self.tally["matched"] += 1
                 file, bits = found
                 detail = f"{name} looks like {file} ({bits} of 64 bits differ)"
                 return Problem(reason="benchmark image", detail=detail)
@@ -47,7 +49,7 @@ class Contamination:
         figures = {
             "compared": len(self._files),
             "unreadable": self.unreadable,
-            "matched": self.matched,
+            "matched": self.tally["matched"],
             "distance": self.distance,
         }
         return Verdict(figures=figures)

@@ -79,16 +79,16 @@ class Geometry:
 
     def __init__(self, root: Path, limit: float) -> None:
         self.limit, self._clips = limit, clips_of(root)
-        self._count: dict[str, collections.Counter[str]] = {}
+        self.tally: collections.Counter[tuple[str, str]] = collections.Counter()
         self._views: collections.OrderedDict[str, View] = collections.OrderedDict()
 
     def row(self, question: Question) -> Problem | None:
         """Return a problem where the derived answer is another than the one written."""
-        count = self._count.setdefault(question.task_type, collections.Counter())
+        task = question.task_type
         clip = self._clips.find(question)
         if isinstance(clip, Problem):
             return clip
-        derive = _DERIVE.get(question.task_type)
+        derive = _DERIVE.get(task)
         try:
             found = derive(question, self._view(clip)) if derive and clip else None
         except BadFile as error:
@@ -97,24 +97,20 @@ class Geometry:
             # What stands in traj.json was written by anyone: ragged poses, masks of another size.
             return Problem(reason="broken bundle", detail=f"{question.bundle}: {error}")
         if found is None:
-            count["unverifiable"] += 1
+            self.tally[task, "unverifiable"] += 1
             return None
         agreed, detail = found
-        count["agreed" if agreed else "disagreed"] += 1
+        self.tally[task, "agreed" if agreed else "disagreed"] += 1
         return None if agreed else Problem(reason="geometry disagrees", detail=detail)
 
     def whole(self, kept: Iterable[Question]) -> Verdict:
         """Report agreement per task; fail where it is below the limit."""
         figures, failures = {}, []
-        for task, count in sorted(self._count.items()):
+        for task in sorted({task for task, _ in self.tally}):
+            count = {end: self.tally[task, end] for end in ("agreed", "disagreed", "unverifiable")}
             derived = count["agreed"] + count["disagreed"]
             share = count["agreed"] / derived if derived else None
-            figures[task] = {
-                "agreement": None if share is None else round(share, 4),
-                "agreed": count["agreed"],
-                "disagreed": count["disagreed"],
-                "unverifiable": count["unverifiable"],
-            }
+            figures[task] = {"agreement": None if share is None else round(share, 4), **count}
             if share is not None and share < self.limit:
                 failures.append(
                     f"{task}: geometry agrees with {share:.1%} of {derived} answers, "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import functools
 import re
 from collections.abc import Callable, Iterable, Sequence
@@ -19,15 +20,18 @@ from w2v.records import Clip, Move, Quad, Question
 TAG = "<image>"
 
 
-class RowCheck:
-    """What checks of single questions share: nothing to say about the whole but a count."""
+UNVERIFIABLE = "unverifiable"
+
+
+class Verifying:
+    """What checks share that compare a question with something: they count where nothing is."""
 
     def __init__(self) -> None:
-        self.unverifiable = 0
+        self.tally: collections.Counter[str] = collections.Counter()
 
     def whole(self, kept: Iterable[Question]) -> Verdict:
         """Report how many questions there was nothing to compare with."""
-        return Verdict(figures={"unverifiable": self.unverifiable})
+        return Verdict(figures={UNVERIFIABLE: self.tally[UNVERIFIABLE]})
 
 
 # ── grammar ───────────────────────────────────────────────────────────────────────────────────
@@ -35,6 +39,9 @@ class RowCheck:
 
 class Grammar:
     """Reads every question the way a trainer and a grader will."""
+
+    def __init__(self) -> None:
+        self.tally: collections.Counter[str] = collections.Counter()  # nothing is counted
 
     def row(self, question: Question) -> Problem | None:
         """Return the first thing that breaks the grammar of the question's task."""
@@ -173,7 +180,7 @@ _REASONS: dict[Callable[[Question], str], str] = {
 # ── pictures ──────────────────────────────────────────────────────────────────────────────────
 
 
-class Images(RowCheck):
+class Images(Verifying):
     """Decodes every picture once and compares sizes."""
 
     def __init__(self, root: Path) -> None:
@@ -195,7 +202,7 @@ class Images(RowCheck):
             return Problem(reason="image sizes differ", detail=detail)
         clip = self._clips.find(question)
         if not isinstance(clip, Clip):
-            self.unverifiable += 1
+            self.tally[UNVERIFIABLE] += 1
             return None
         wanted = clip.intrinsics.width, clip.intrinsics.height
         if sizes and sizes[0] != wanted:
@@ -220,7 +227,7 @@ def _decode(root: Path, name: str) -> tuple[int, int] | Problem:
 _ENDS = {"D1": ("from", "to"), "D2": ("from",), "D3": ("from", "to"), "D4": ("from", "to")}
 
 
-class Boxes(RowCheck):
+class Boxes(Verifying):
     """Compares boxes in words with the pixel boxes they were written from."""
 
     def __init__(self, root: Path) -> None:
@@ -235,7 +242,7 @@ class Boxes(RowCheck):
         known = [read_box(question.evidence.get(end)) for end in ends]
         clip = self._clips.find(question)
         if not ends or not isinstance(clip, Clip) or None in known:
-            self.unverifiable += bool(ends)
+            self.tally[UNVERIFIABLE] += bool(ends)
             return None
         width, height = clip.intrinsics.width, clip.intrinsics.height
         pixels = [box for box in known if box is not None]
@@ -283,7 +290,7 @@ def _unlike(question: Question, known: Sequence[Sequence[int]]) -> Problem | Non
 # ── moves ─────────────────────────────────────────────────────────────────────────────────────
 
 
-class Moves(RowCheck):
+class Moves(Verifying):
     """Compares moves in words with the moves of the bundle, as rounded for words."""
 
     def __init__(self, root: Path) -> None:
@@ -296,7 +303,7 @@ class Moves(RowCheck):
         if isinstance(clip, Problem):
             return clip
         if clip is None:
-            self.unverifiable += 1
+            self.tally[UNVERIFIABLE] += 1
             return None
         made = tuple(map(motion.rounded, clip.moves))
         if detail := _unlike_moves(question, made):

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 import click
 
 from w2v import questioning, stream
-from w2v.commands.doctor import cores
 from w2v.commands.options import input_path, stage_options
 from w2v.plugins import Named, Spec, parse_spec
 
@@ -18,8 +17,6 @@ if TYPE_CHECKING:
     from w2v.kinds import Task
 
 TASKS = ("A1", "A2", "A3", "A4", "D1", "D2", "D3", "D4")
-MOST = 8
-"""Processes that one can keep up with, which writes what they make."""
 
 
 @click.command("build-tasks")
@@ -75,8 +72,7 @@ def build_tasks(
         if path == "-" or not os.path.isdir(path):
             questioning.ask_lines(stage, makers, path)
         else:
-            most = workers or min(cores(), MOST)
-            questioning.ask_tree(stage, makers, path, least=workers or 1, most=most)
+            questioning.ask_tree(stage, makers, path, workers)
 
 
 def _makers(specs: tuple[Spec, ...], compat: str | None, shared: dict[str, str]) -> list[Task]:

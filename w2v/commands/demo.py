@@ -11,12 +11,12 @@ from pathlib import Path
 
 import click
 
-from w2v.commands.doctor import cores
 from w2v.commands.training import NEEDED
 from w2v.errors import W2VError
 from w2v.stream import loads
 from w2v.students import BASE
 from w2v.students.compilers import compiler
+from w2v.workers import cores
 
 
 @dataclass(frozen=True, kw_only=True)

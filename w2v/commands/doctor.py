@@ -11,6 +11,7 @@ import click
 
 from w2v import __version__, plugins
 from w2v.errors import PluginError
+from w2v.workers import cores
 
 VARIABLES = ("OMP_NUM_THREADS", "HF_HUB_OFFLINE", "HF_HOME", "CUDA_VISIBLE_DEVICES", "W2V_PLUGINS")
 
@@ -31,13 +32,6 @@ def doctor(as_json: bool) -> None:
         click.echo(f"  [{name}] {state}")
     for line in found["problems"]:
         click.echo(f"  problem: {line}")
-
-
-def cores() -> int:
-    """Return how many processors this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def report() -> dict[str, Any]:

@@ -7,10 +7,10 @@ from pathlib import Path
 import click
 
 from w2v import stream
-from w2v.commands.doctor import cores
 from w2v.commands.options import stage_options
 from w2v.commands.training import need_packages
 from w2v.students.compilers import need_compiler
+from w2v.workers import cores
 
 
 @click.command()

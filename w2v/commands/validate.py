@@ -65,6 +65,11 @@ def _shares(
     help="Share of rows that may be rejected before the command fails (exit 4).",
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Of balance and split.")
+@click.option(
+    "--workers",
+    type=click.IntRange(1),
+    help="Processes for checks of single questions, on Linux. Default: as many as they keep busy.",
+)
 @stage_options(on_error="fail")
 def validate(
     questions: str | None,
@@ -76,6 +81,7 @@ def validate(
     report_file: Path | None,
     max_rejects: float,
     seed: int,
+    workers: int | None,
     settings: stream.Settings,
 ) -> None:
     """Check questions, and pass on the good ones.
@@ -92,7 +98,8 @@ def validate(
     with stream.stage("validate", settings, "questions") as stage:
         chosen = validating.build_checks(checks, settings.root, stage)
         found = validating.read(stage, input_path(questions))
-        kept = validating.rows(stage, stream.take(found, settings.shard, settings.limit), chosen)
+        taken = stream.take(found, settings.shard, settings.limit)
+        kept = validating.rows(stage, taken, chosen, workers)
         rejected = stage.dropped.total()
         if stage.inputs and rejected > max_rejects * stage.inputs:
             failures.append(
