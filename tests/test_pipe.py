@@ -288,10 +288,11 @@ def test_a_reader_that_leaves_ends_the_whole_pipe_quietly(made):
     assert done.stderr == b""
 
 
-def test_a_full_disk_behind_stdout_is_one_message(made):
+@pytest.mark.parametrize("last", ["", " | w2v validate --balance none"], ids=["scenes", "lines"])
+def test_a_full_disk_behind_stdout_is_one_message(made, last):
     if not Path("/dev/full").exists():
         pytest.skip("needs /dev/full")
-    done = shell("w2v build-tasks boxed.jsonl > /dev/full", made)
+    done = shell(f"w2v build-tasks boxed.jsonl{last} > /dev/full", made)
     assert done.returncode == 1
     assert b"No space left on device" in done.stderr and b"Traceback" not in done.stderr
 

@@ -391,6 +391,10 @@ def stage(name: str, settings: Settings, unit: str = "records") -> Iterator[Stag
             _forget(out)
             raise
         except OSError as error:
+            try:
+                out.flush()
+            except OSError:  # what found no room would be written again on closing
+                _forget(out)
             where = f"{error.filename}: " if error.filename else ""
             raise BadFile(f"{where}{error.strerror or error}", _hint(error)) from error
         finally:
@@ -414,7 +418,7 @@ def _hint(error: OSError) -> str:
 
 
 def _forget(out: TextIO) -> None:
-    """Point a closed pipe at nothing, so that closing it later does not complain."""
+    """Point an output that takes no more at nothing, so that closing it does not complain."""
     with contextlib.suppress(OSError, ValueError):
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, out.fileno())
